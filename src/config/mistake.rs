@@ -1,0 +1,177 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::types::Span;
+
+/// A configuration file's name and text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// As the user named it; `<stdin>` for `-`
+    pub name: String,
+    /// The whole text
+    pub text: String,
+}
+
+/// One mistake: what, where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// What is wrong, in one line
+    pub message: String,
+    /// Where; `None` when it is nowhere in the file
+    pub span: Span,
+    /// What to say at that place; may be empty
+    pub label: String,
+    /// A second place that has to do with it, and what to say there
+    pub other: Option<(std::ops::Range<usize>, String)>,
+    /// The remedy
+    pub help: Option<String>,
+}
+
+impl Mistake {
+    /// A mistake with a message and a place.
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span,
+            label: String::new(),
+            other: None,
+            help: None,
+        }
+    }
+
+    /// Says more at the place itself.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Points at a second place.
+    #[must_use]
+    pub fn other(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.other = span.map(|span| (span, label.into()));
+        self
+    }
+}
+
+/// All mistakes found so far in one configuration. Stages add to it through a shared reference, so that one run reports
+/// what parsing, certificates and routes have to say together.
+#[derive(Debug)]
+pub struct Mistakes {
+    source: Arc<Source>,
+    list: Mutex<Vec<Mistake>>,
+}
+
+impl Mistakes {
+    /// None yet.
+    pub fn new(source: Arc<Source>) -> Self {
+        Self {
+            source,
+            list: Mutex::default(),
+        }
+    }
+
+    /// Adds one.
+    pub fn push(&self, mistake: Mistake) {
+        let mut list = self
+            .list
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !list.contains(&mistake) {
+            list.push(mistake);
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .len()
+    }
+
+    /// The file that they are about.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// For a person to read: each with its file, line, column, an excerpt and the remedy, in the order of the file.
+    pub fn render(&self, color: bool) -> String {
+        let mut list = self
+            .list
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        list.sort_by_key(|mistake| mistake.span.as_ref().map_or(usize::MAX, |span| span.start));
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let end = self.source.text.len();
+        let inside = |span: &std::ops::Range<usize>| span.start.min(end)..span.end.min(end);
+        let mut out = String::new();
+        for mistake in &list {
+            let title = Level::ERROR.primary_title(mistake.message.as_str());
+            let mut group = match &mistake.span {
+                Some(span) => {
+                    let mut primary = AnnotationKind::Primary.span(inside(span));
+                    if !mistake.label.is_empty() {
+                        primary = primary.label(mistake.label.as_str());
+                    }
+                    let mut snippet = Snippet::source(self.source.text.as_str())
+                        .path(self.source.name.as_str())
+                        .annotation(primary);
+                    if let Some((span, label)) = &mistake.other {
+                        snippet = snippet.annotation(
+                            AnnotationKind::Context
+                                .span(inside(span))
+                                .label(label.as_str()),
+                        );
+                    }
+                    title.element(snippet)
+                }
+                None => {
+                    out.push_str(&format!("{}: ", self.source.name));
+                    Group::with_title(title)
+                }
+            };
+            if let Some(help) = &mistake.help {
+                group = group.element(Level::HELP.message(help.as_str()));
+            }
+            out.push_str(&renderer.render(&[group]));
+            out.push_str("\n\n");
+        }
+        let count = list.len();
+        out.push_str(&format!(
+            "{}: {count} {}\n",
+            self.source.name,
+            if count == 1 { "mistake" } else { "mistakes" }
+        ));
+        out
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Mistakes {}

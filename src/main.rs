@@ -1,0 +1,3 @@
+//! The `lowport` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Integration tests: real processes, real clients.
+
+fn main() {}
