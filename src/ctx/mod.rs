@@ -1,0 +1,11 @@
+//! What the request path knows: about its worker, about a client connection, about one request.
+
+mod activity;
+mod conn;
+mod request;
+mod worker;
+
+pub use activity::{Activity, Overdue};
+pub use conn::Conn;
+pub use request::RequestCtx;
+pub use worker::Worker;

@@ -1,0 +1,148 @@
+//! What can go wrong with one request, whose fault it is, and which status says so.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The client's: a 4xx
+    Client,
+    /// The upstream's: 502 or 504
+    Upstream,
+    /// Ours: 500 or 503
+    Internal,
+}
+
+/// Why a request was not answered by its upstream.
+#[derive(Debug)]
+pub enum ProxyError {
+    /// The request breaks a rule of HTTP, or one that keeps routing unambiguous.
+    BadRequest(&'static str),
+    /// TRACE, or CONNECT outside RFC 8441.
+    MethodRefused,
+    /// No route matches.
+    NoRoute,
+    /// The request's body is larger than `limits.request_body` bytes.
+    BodyTooLarge(u64),
+    /// The client stalled in mid-body for `timeouts.request_body_idle`.
+    BodyTimeout(Duration),
+    /// The client broke off in mid-body.
+    BodyAborted,
+    /// No address of the upstream took a connection.
+    Connect(io::Error),
+    /// No address of the upstream took a connection within `timeouts.upstream_connect`.
+    ConnectTimeout(Duration),
+    /// The upstream closed or reset the connection before its response was whole.
+    Reset,
+    /// The upstream's response is not HTTP.
+    Malformed(String),
+    /// No response head within `timeouts.upstream_response`.
+    ResponseTimeout(Duration),
+    /// The supervised app is not up; the text says what it is doing instead.
+    AppDown(String),
+}
+
+impl ProxyError {
+    /// The status that tells the client.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::BodyAborted => StatusCode::BAD_REQUEST,
+            Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Connect(_) | Self::Reset | Self::Malformed(_) | Self::AppDown(_) => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self.status().as_u16() {
+            400..=499 => Fault::Client,
+            502 | 504 => Fault::Upstream,
+            _ => Fault::Internal,
+        }
+    }
+
+    /// What the client is told: no address, no name of a file, nothing that helps an attacker.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::BadRequest(why) => why,
+            Self::MethodRefused => "This method is not served here.",
+            Self::NoRoute => "No route matches this address.",
+            Self::BodyTooLarge(_) => "The request's body is larger than limits.request_body allows.",
+            Self::BodyTimeout(_) => "The request's body did not arrive in time.",
+            Self::BodyAborted => "The request's body broke off.",
+            Self::Connect(_) => "The application does not accept connections.",
+            Self::ConnectTimeout(_) => "The application did not accept the connection in time.",
+            Self::Reset => "The application closed the connection before it had answered.",
+            Self::Malformed(_) => "The application's answer is not valid HTTP.",
+            Self::ResponseTimeout(_) => "The application did not answer in time.",
+            Self::AppDown(_) => "The application is not running.",
+        }
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadRequest(why) => write!(f, "bad request: {why}"),
+            Self::MethodRefused => f.write_str("method refused"),
+            Self::NoRoute => f.write_str("no route"),
+            Self::BodyTooLarge(limit) => write!(f, "request body over limits.request_body ({limit} bytes)"),
+            Self::BodyTimeout(limit) => write!(f, "request body idle for timeouts.request_body_idle ({limit:?})"),
+            Self::BodyAborted => f.write_str("client broke off in mid-body"),
+            Self::Connect(error) => write!(f, "upstream connect: {error}"),
+            Self::ConnectTimeout(limit) => write!(f, "upstream connect: timeouts.upstream_connect ({limit:?}) passed"),
+            Self::Reset => f.write_str("upstream closed the connection before the response was complete"),
+            Self::Malformed(why) => write!(f, "upstream response malformed: {why}"),
+            Self::ResponseTimeout(limit) => {
+                write!(f, "no upstream response head within timeouts.upstream_response ({limit:?})")
+            }
+            Self::AppDown(state) => write!(f, "app is down: {state}"),
+        }
+    }
+}
+
+impl std::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_504_and_broken_upstreams_502() {
+        let second = Duration::from_secs(1);
+        assert_eq!(ProxyError::ResponseTimeout(second).status(), 504);
+        assert_eq!(ProxyError::ConnectTimeout(second).status(), 504);
+        for broken in [ProxyError::Reset, ProxyError::Malformed(String::new()), ProxyError::AppDown(String::new())] {
+            assert_eq!((broken.status(), broken.fault()), (StatusCode::BAD_GATEWAY, Fault::Upstream));
+        }
+    }
+
+    #[test]
+    fn what_the_client_is_told_leaks_no_address() {
+        let refused = ProxyError::Connect(io::Error::other("connect to 10.1.2.3:3000 refused"));
+        assert!(!refused.public().contains("10.1.2.3"));
+        assert!(refused.to_string().contains("10.1.2.3"));
+    }
+
+    #[test]
+    fn clients_mistakes_are_theirs() {
+        for error in [ProxyError::NoRoute, ProxyError::BodyTooLarge(1), ProxyError::BadRequest("x")] {
+            assert_eq!(error.fault(), Fault::Client);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Pure functions on HTTP messages: no I/O, no state, nothing of the configuration.
+
+pub mod forwarded;
+pub mod hop;
+pub mod host;
+pub mod target;
+pub mod upgrade;

@@ -1,0 +1,130 @@
+//! The request target's path, as routes see it.
+
+use std::borrow::Cow;
+
+/// The path that a server which decodes and resolves it would see (RFC 3986 section 6.2.2): percent-encoded unreserved
+/// characters decoded, dot segments resolved, runs of slashes made one.
+///
+/// Routes are matched on the raw path and, where the two differ, on this one as well: a request whose two readings choose
+/// different routes is refused, so that no spelling of a path opens a way around a route. What goes upstream is the raw
+/// path. Borrows, without a second look, when there is nothing to normalise.
+pub fn normalise(path: &str) -> Cow<'_, str> {
+    if is_normal(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(resolve(&decode(path))) }
+}
+
+fn is_normal(path: &[u8]) -> bool {
+    let mut after_slash = false;
+    for &byte in path {
+        match byte {
+            b'%' | b'\\' => return false,
+            b'/' | b'.' if after_slash => return false,
+            _ => after_slash = byte == b'/',
+        }
+    }
+    true
+}
+
+/// Decodes what a lenient server might: unreserved characters, and the slashes and backslashes that move a path.
+fn decode(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut out = String::with_capacity(path.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'%'
+            && let Some(decoded) = bytes.get(at + 1).zip(bytes.get(at + 2)).and_then(|(&high, &low)| hex(high, low))
+            && (decoded.is_ascii_alphanumeric() || b"-._~/\\".contains(&decoded))
+        {
+            out.push(if decoded == b'\\' { '/' } else { decoded as char });
+            at += 3;
+        } else {
+            // Only whole characters are copied: a path from the wire may hold any UTF-8.
+            let len = path[at..].chars().next().map_or(1, char::len_utf8);
+            out.push_str(if byte == b'\\' { "/" } else { &path[at..at + len] });
+            at += len;
+        }
+    }
+    out
+}
+
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    Some((digit(high)? * 16 + digit(low)?) as u8)
+}
+
+fn resolve(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut folder = true;
+    for segment in path.split('/') {
+        folder = matches!(segment, "" | "." | "..");
+        match segment {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let mut out = String::with_capacity(path.len());
+    for segment in &kept {
+        out.push('/');
+        out.push_str(segment);
+    }
+    if folder || out.is_empty() {
+        out.push('/');
+    }
+    out
+}
+
+/// Takes `prefix` (no slash at its end) off the front of a path with its query, on a segment boundary. What is left
+/// begins with `/`. `None` when the path is not below the prefix.
+pub fn strip_prefix<'a>(path_and_query: &'a str, prefix: &str) -> Option<Cow<'a, str>> {
+    let rest = path_and_query.strip_prefix(prefix)?;
+    match rest.as_bytes().first() {
+        Some(b'/') => Some(Cow::Borrowed(rest)),
+        None => Some(Cow::Borrowed("/")),
+        Some(b'?') => Some(Cow::Owned(format!("/{rest}"))),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_are_borrowed() {
+        for path in ["/", "/a/b.c", "/a/b/", "/a;x=1/b", "*"] {
+            assert!(matches!(normalise(path), Cow::Borrowed(same) if same == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_path_become_one() {
+        for (path, normal) in [
+            ("//admin", "/admin"),
+            ("/%61dmin", "/admin"),
+            ("/x/../admin", "/admin"),
+            ("/x/%2e%2E/admin", "/admin"),
+            ("/x%2F..%2fadmin", "/admin"),
+            ("/./admin/.", "/admin/"),
+            ("/x\\..\\admin", "/admin"),
+            ("/../../admin", "/admin"),
+            ("/a//", "/a/"),
+            ("/..", "/"),
+            ("/%zz/%4", "/%zz/%4"),
+            ("/%20", "/%20"),
+            ("/%é/a", "/%é/a"),
+        ] {
+            assert_eq!(normalise(path), normal, "{path}");
+        }
+    }
+
+    #[test]
+    fn prefixes_end_at_segments() {
+        assert_eq!(strip_prefix("/api/x?q", "/api").as_deref(), Some("/x?q"));
+        assert_eq!(strip_prefix("/api", "/api").as_deref(), Some("/"));
+        assert_eq!(strip_prefix("/api?q=1", "/api").as_deref(), Some("/?q=1"));
+        assert_eq!(strip_prefix("/apix", "/api"), None);
+        assert_eq!(strip_prefix("/api%2Fx", "/api"), None);
+    }
+}

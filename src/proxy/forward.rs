@@ -1,0 +1,372 @@
+//! Forwarding: rewrite the head once, then try peers until one has answered or the request may have been seen.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+
+use super::handle::Outcome;
+use super::hold;
+use super::reply::ReplyBody;
+use super::tunnel::Ends;
+use crate::body::{Limited, Progress, RequestBody};
+use crate::config::{PeerProtocol, Route};
+use crate::ctx::RequestCtx;
+use crate::error::ProxyError;
+use crate::http::upgrade::{self, Upgrade};
+use crate::http::{forwarded, hop, target};
+use crate::snapshot::Snapshot;
+use crate::upstream::{Lease, Peer, SendError, Upstream};
+
+/// What an upstream that ignores `Expect: 100-continue` has before the body is sent anyway (RFC 9110 section 10.1.1).
+const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
+/// Connections that may turn out stale before a fresh one is insisted on.
+const STALE_TRIES: usize = 2;
+
+/// Forwards a request to the upstream at `index` and returns its response.
+pub(super) async fn forward(
+    snapshot: &Arc<Snapshot>,
+    route: &Route,
+    index: usize,
+    ctx: &mut RequestCtx,
+    mut request: Request<Incoming>,
+    upgrade: Option<Upgrade>,
+) -> Result<Outcome, ProxyError> {
+    let limit = route.limits.request_body;
+    if let Some(limit) = limit.filter(|limit| content_length(request.headers()).is_some_and(|length| length > *limit)) {
+        return Err(ProxyError::BodyTooLarge(limit));
+    }
+    hold::until_ready(snapshot, index, ctx, request.headers()).await?;
+    let client_upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));
+    let (mut head, incoming) = request.into_parts();
+    let expects = hop::has_token(&head.headers, &header::EXPECT, "100-continue");
+    rewrite(&mut head, snapshot, route, ctx, upgrade);
+    let mut gate = None;
+    let body = if upgrade.is_some() || hyper::body::Body::is_end_stream(&incoming) {
+        RequestBody::Empty
+    } else {
+        let progress = Rc::new(Progress::default());
+        ctx.body = Some(Rc::clone(&progress));
+        let mut limited = Limited::new(incoming, limit, route.timeouts.request_body_idle, progress);
+        if expects {
+            let (open, wait) = oneshot::channel();
+            limited = limited.gated(wait);
+            gate = Some(Gate::new(open));
+        }
+        RequestBody::Incoming(Box::new(limited))
+    };
+    let exchange = Exchange { upstream: &snapshot.upstreams[index], route, gate };
+    let (response, lease) = match exchange.run(Request::from_parts(head, body), ctx).await {
+        Ok(answered) => answered,
+        Err(Failed::Lost(error)) => return Err(error),
+        Err(Failed::Refused(error, unsent)) => {
+            // A supervised app that is restarting refuses connections for a moment; the request has not left yet.
+            hold::after_refusal(snapshot, index, ctx, unsent.headers(), error).await?;
+            exchange.run(unsent, ctx).await.map_err(Failed::into_error)?
+        }
+    };
+    answer(response, lease, route, client_upgrade.zip(upgrade))
+}
+
+/// Makes the head that the app sees out of the client's (`node.md` of the design: what is dropped, set and kept).
+fn rewrite(
+    head: &mut request::Parts,
+    snapshot: &Snapshot,
+    route: &Route,
+    ctx: &RequestCtx,
+    upgrade: Option<Upgrade>,
+) {
+    let headers = &mut head.headers;
+    hop::strip(headers);
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+    join_cookies(headers);
+    let host = headers.get(header::HOST).cloned();
+    let trusted = snapshot.config.server.trusts(ctx.conn.client.ip());
+    forwarded::set(headers, &ctx.conn.client, host.as_ref(), trusted);
+    if let Some(upgrade) = upgrade {
+        upgrade::request(headers, upgrade, || ctx.worker.ids.websocket_key());
+        head.method = Method::GET;
+    }
+    head.extensions.clear();
+    head.version = Version::HTTP_11;
+    head.uri = origin_form(&head.uri, route.strip_prefix.as_deref());
+}
+
+/// HTTP/2 lets a client split its cookies over several fields; HTTP/1.1 knows one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (values.next(), values.next()) else { return };
+    let mut joined = [first.as_bytes(), second.as_bytes()].join(&b"; "[..]);
+    for value in values {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(value.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+/// Path and query byte for byte as they came, less the prefix that the route strips.
+fn origin_form(uri: &Uri, strip: Option<&str>) -> Uri {
+    let whole = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let stripped = strip
+        .and_then(|prefix| target::strip_prefix(whole.as_str(), prefix))
+        .and_then(|rest| PathAndQuery::try_from(rest.as_ref()).ok());
+    Uri::from(stripped.unwrap_or(whole))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Holds a body back until the upstream has said `100 Continue`. Behind a lock since hyper wants its callback `Sync`.
+#[derive(Debug, Clone)]
+struct Gate(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl Gate {
+    fn new(open: oneshot::Sender<()>) -> Self {
+        Self(Arc::new(Mutex::new(Some(open))))
+    }
+
+    fn open(&self) {
+        if let Some(open) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nobody listens when the body is gone already.
+            let _ = open.send(());
+        }
+    }
+}
+
+/// One request on its way through the peers of an upstream.
+struct Exchange<'a> {
+    upstream: &'a Upstream,
+    route: &'a Route,
+    gate: Option<Gate>,
+}
+
+impl Exchange<'_> {
+    /// Tries peers in turn. A peer that takes no connection has not seen the request, so the next may have it; one that
+    /// took it may only be followed where that cannot happen twice.
+    async fn run(
+        &self,
+        mut request: Request<RequestBody>,
+        ctx: &mut RequestCtx,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        let mut last = ProxyError::Connect(std::io::Error::other("the upstream has no peers"));
+        for peer in self.upstream.order(ctx.worker.turn()) {
+            ctx.upstream = Some(Arc::clone(peer));
+            match self.attempt(peer, request, ctx).await {
+                Err(Failed::Refused(error, unsent)) => {
+                    last = error;
+                    request = unsent;
+                }
+                ended => return ended,
+            }
+        }
+        Err(Failed::Refused(last, request))
+    }
+
+    /// One peer: over an idle connection if there is one, and where that was stale, over another.
+    async fn attempt(
+        &self,
+        peer: &Arc<Peer>,
+        mut request: Request<RequestBody>,
+        ctx: &mut RequestCtx,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        let limit = self.route.timeouts.upstream_connect;
+        let tls = self.upstream.tls.as_ref();
+        for tried in 0.. {
+            let pool = &ctx.worker.pool;
+            let lease =
+                if tried < STALE_TRIES { pool.lease(peer, tls, limit).await } else { pool.open(peer, tls, limit).await };
+            let mut lease = match lease {
+                Ok(lease) => lease,
+                Err(error) => return Err(Failed::Refused(error, request)),
+            };
+            let spare = if lease.reused() { replay(&request) } else { None };
+            address(&mut request, peer, lease.is_h2());
+            if let Some(gate) = self.gate.clone() {
+                hyper::ext::on_informational(&mut request, move |response| {
+                    if response.status() == StatusCode::CONTINUE {
+                        gate.open();
+                    }
+                });
+            }
+            let started = Instant::now();
+            let sent = self.send(&mut lease, request, ctx).await;
+            ctx.upstream_time = Some(started.elapsed());
+            let stale = lease.reused();
+            match sent {
+                Ok(Ok(response)) => return Ok((response, lease)),
+                Err(error) => return Err(Failed::Lost(error)),
+                // Not a byte was written: nothing can happen twice.
+                Ok(Err(SendError { unsent: Some(unsent), .. })) if stale => request = unsent,
+                Ok(Err(SendError { error, unsent: None })) => match spare.filter(|_| closed(&error)) {
+                    // The peer closed an idle connection just as it was used; what is idempotent may go again, once.
+                    Some(spare) if tried < STALE_TRIES => request = spare,
+                    _ => return Err(Failed::Lost(lost(&error, ctx))),
+                },
+                Ok(Err(SendError { error, .. })) => return Err(Failed::Lost(lost(&error, ctx))),
+            }
+        }
+        Err(Failed::Lost(ProxyError::Reset))
+    }
+
+    /// Waits for the response head within `timeouts.upstream_response` of the last byte sent, so that a long upload is not
+    /// cut off by it.
+    async fn send(
+        &self,
+        lease: &mut Lease,
+        request: Request<RequestBody>,
+        ctx: &RequestCtx,
+    ) -> Result<Result<Response<Incoming>, SendError>, ProxyError> {
+        let limit = self.route.timeouts.upstream_response;
+        let mut deadline = tokio::time::Instant::now() + limit;
+        let expect = self.gate.as_ref().map(|gate| (gate, tokio::time::Instant::now() + EXPECT_PATIENCE));
+        let mut sending = std::pin::pin!(lease.send(request));
+        let mut waiting_for_100 = expect.is_some();
+        loop {
+            let next = expect.filter(|_| waiting_for_100).map_or(deadline, |(_, soon)| soon.min(deadline));
+            tokio::select! {
+                biased;
+                sent = &mut sending => return Ok(sent),
+                () = sleep_until(next) => {}
+            }
+            if let Some((gate, _)) = expect.filter(|_| waiting_for_100) {
+                gate.open();
+                waiting_for_100 = false;
+            }
+            if let Some(last) = ctx.body.as_ref().and_then(|body| body.last()) {
+                deadline = deadline.max(last + limit);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ProxyError::ResponseTimeout(limit));
+            }
+        }
+    }
+}
+
+/// Why an attempt brought no response.
+enum Failed {
+    /// Nothing was sent: the next peer may have it
+    Refused(ProxyError, Request<RequestBody>),
+    /// It may have been seen
+    Lost(ProxyError),
+}
+
+impl Failed {
+    fn into_error(self) -> ProxyError {
+        match self {
+            Self::Refused(error, _) | Self::Lost(error) => error,
+        }
+    }
+}
+
+/// A copy to send again should a reused connection turn out to be closing: only of what is idempotent and has no body.
+fn replay(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let again = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
+    again.then(|| {
+        let mut copy = Request::new(RequestBody::Empty);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        copy
+    })
+}
+
+/// The target and host in the form that the connection's protocol has for them.
+fn address(request: &mut Request<RequestBody>, peer: &Peer, h2: bool) {
+    if !h2 {
+        if !request.headers().contains_key(header::HOST) {
+            let name = if peer.protocol == PeerProtocol::Http1 { &peer.display } else { "localhost" };
+            let host = HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("localhost"));
+            request.headers_mut().insert(header::HOST, host);
+        }
+        return;
+    }
+    if request.uri().authority().is_some() {
+        return;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(header::HOST);
+    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    if let Ok(uri) = Uri::builder().scheme("http").authority(authority).path_and_query(target).build() {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Whether the peer was gone before it had answered a byte.
+fn closed(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || io_error(error)
+}
+
+fn io_error(error: &hyper::Error) -> bool {
+    use std::error::Error;
+    error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+}
+
+/// Whose fault a lost exchange is: the client's, when its own body broke it.
+fn lost(error: &hyper::Error, ctx: &RequestCtx) -> ProxyError {
+    match ctx.body.as_ref().and_then(|body| body.fault()) {
+        Some(fault) => fault.into(),
+        None if error.is_parse() => ProxyError::Malformed(super::chain(error)),
+        None => ProxyError::Reset,
+    }
+}
+
+/// Makes the client's response out of the app's.
+fn answer(
+    response: Response<Incoming>,
+    lease: Lease,
+    route: &Route,
+    upgrade: Option<(OnUpgrade, Upgrade)>,
+) -> Result<Outcome, ProxyError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(response, lease, upgrade);
+    }
+    let (mut head, incoming) = response.into_parts();
+    hop::strip(&mut head.headers);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let idle = (!is_event_stream(&head.headers)).then_some(route.timeouts.upstream_idle);
+    Ok(Outcome::Reply(Response::from_parts(head, ReplyBody::upstream(incoming, lease, idle))))
+}
+
+fn switch(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    upgrade: Option<(OnUpgrade, Upgrade)>,
+) -> Result<Outcome, ProxyError> {
+    let Some((client, upgrade)) = upgrade else {
+        return Err(ProxyError::Malformed("101 to a request that asked for no upgrade".to_owned()));
+    };
+    if !hop::has_token(response.headers(), &header::UPGRADE, "websocket") {
+        return Err(ProxyError::Malformed("101 to a protocol other than websocket".to_owned()));
+    }
+    let upstream = hyper::upgrade::on(&mut response);
+    lease.detach();
+    let mut answer = Response::new(());
+    std::mem::swap(answer.headers_mut(), response.headers_mut());
+    hop::strip(answer.headers_mut());
+    *answer.status_mut() = upgrade::response(answer.headers_mut(), upgrade);
+    Ok(Outcome::Tunnel(answer, Ends { client, upstream }))
+}
+
+/// An event stream may be silent for as long as it likes.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream")
+    })
+}

@@ -1,0 +1,112 @@
+//! THE request path: check, match, act, answer.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tracing::{debug, warn};
+
+use super::forward::forward;
+use super::reply::{Reply, ReplyBody};
+use super::{respond, tunnel};
+use crate::config::Action;
+use crate::ctx::{Conn, RequestCtx, Worker};
+use crate::error::{Fault, ProxyError};
+use crate::http::host::{self, Host};
+use crate::http::upgrade::{self, Upgrade};
+use crate::http::target;
+use crate::snapshot::Snapshot;
+
+/// How a request ends.
+pub(super) enum Outcome {
+    /// With a response
+    Reply(Response<ReplyBody>),
+    /// With a response and a tunnel after it
+    Tunnel(Response<()>, tunnel::Ends),
+}
+
+/// Answers one request. Every error is a response.
+///
+/// # Errors
+/// None.
+pub async fn handle(
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    let snapshot = worker.snapshot();
+    let asks = respond::Asks::of(&request);
+    let mut ctx = RequestCtx::begin(worker, conn, &request);
+    let response = match serve(&snapshot, &mut ctx, request).await {
+        Ok(Outcome::Reply(response)) => response,
+        Ok(Outcome::Tunnel(response, ends)) => {
+            ctx.status = Some(response.status());
+            tunnel::spawn(ends, ctx);
+            return Ok(response.map(|()| Reply::none()));
+        }
+        Err(error) => {
+            log(&ctx, &error);
+            ctx.reason = Some(error.to_string());
+            respond::error(&snapshot, &asks, &ctx, &error)
+        }
+    };
+    ctx.status = Some(response.status());
+    Ok(response.map(|body| Reply::new(body, ctx)))
+}
+
+async fn serve(
+    snapshot: &Arc<Snapshot>,
+    ctx: &mut RequestCtx,
+    request: Request<Incoming>,
+) -> Result<Outcome, ProxyError> {
+    let upgrade = upgrade::wanted(&request);
+    let method = method(&request, upgrade)?;
+    let host = host::of(&request).map_err(ProxyError::BadRequest)?;
+    if let Some(port) = snapshot.https_port.filter(|_| !ctx.conn.tls) {
+        return Ok(Outcome::Reply(respond::to_https(&request, &host, port)));
+    }
+    let route = &snapshot.config.routes[find(snapshot, &host, request.uri().path(), &method)?];
+    match &route.action {
+        Action::Proxy(upstream) => forward(snapshot, route, *upstream, ctx, request, upgrade).await,
+        Action::Redirect { location, status } => {
+            Ok(Outcome::Reply(respond::redirect(&request, &host, location, *status)))
+        }
+        Action::Respond { status, body, content_type } => {
+            Ok(Outcome::Reply(respond::fixed(*status, body, content_type)))
+        }
+    }
+}
+
+/// The method that routes see. TRACE would show a client what the proxy adds, and CONNECT is for forward proxies.
+fn method<B>(request: &Request<B>, upgrade: Option<Upgrade>) -> Result<Cow<'_, Method>, ProxyError> {
+    match *request.method() {
+        Method::CONNECT if upgrade == Some(Upgrade::Http2) => Ok(Cow::Owned(Method::GET)),
+        Method::CONNECT | Method::TRACE => Err(ProxyError::MethodRefused),
+        _ => Ok(Cow::Borrowed(request.method())),
+    }
+}
+
+/// The route for a request. One that another spelling of the same path would take to another route is refused: the app
+/// may well read the path in that other way.
+fn find(snapshot: &Snapshot, host: &Host<'_>, path: &str, method: &Method) -> Result<usize, ProxyError> {
+    let found = snapshot.table.find(&host.name, path, method);
+    if let Cow::Owned(normal) = target::normalise(path)
+        && snapshot.table.find(&host.name, &normal, method) != found
+    {
+        return Err(ProxyError::BadRequest("The path can be read in two ways that belong to different routes."));
+    }
+    found.ok_or(ProxyError::NoRoute)
+}
+
+/// An upstream's fault is the operator's business; a client's is noise unless asked for.
+fn log(ctx: &RequestCtx, error: &ProxyError) {
+    let upstream = ctx.upstream.as_ref().map_or("", |peer| peer.display.as_str());
+    let status = error.status().as_u16();
+    match error.fault() {
+        Fault::Client => debug!(id = %ctx.id, status, reason = %error, "request refused"),
+        Fault::Upstream | Fault::Internal => warn!(id = %ctx.id, status, upstream, reason = %error, "request failed"),
+    }
+}

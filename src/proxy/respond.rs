@@ -1,0 +1,270 @@
+//! What the proxy answers by itself: redirects, fixed responses, error pages.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+
+use super::reply::ReplyBody;
+use crate::child::AppState;
+use crate::ctx::RequestCtx;
+use crate::error::ProxyError;
+use crate::http::host::Host;
+use crate::http::hop::has_token;
+use crate::snapshot::Snapshot;
+
+/// What an error page needs to know of a request that is gone by then.
+#[derive(Debug)]
+pub(super) struct Asks {
+    form: Form,
+    method: Method,
+    uri: http::Uri,
+    host: Option<HeaderValue>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Html,
+    Json,
+}
+
+impl Asks {
+    /// Costs no more than counting references.
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        Self {
+            form: form(headers),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: headers.get(header::HOST).cloned(),
+        }
+    }
+}
+
+fn form(headers: &HeaderMap) -> Form {
+    let accepts = |kind: &str| {
+        headers.get_all(header::ACCEPT).iter().any(|value| {
+            value.to_str().is_ok_and(|value| value.split([',', ';']).any(|item| item.trim().eq_ignore_ascii_case(kind)))
+        })
+    };
+    if accepts("text/html") {
+        Form::Html
+    } else if accepts("application/json") || accepts("application/problem+json") {
+        Form::Json
+    } else {
+        Form::Text
+    }
+}
+
+/// Whether a person waits for the answer.
+pub(super) fn is_browser(headers: &HeaderMap) -> bool {
+    form(headers) == Form::Html && !has_token(headers, &header::UPGRADE, "websocket")
+}
+
+/// The same address over TLS. 308 keeps the method and the body (RFC 9110 section 15.4.9).
+pub(super) fn to_https<B>(request: &Request<B>, host: &Host<'_>, port: u16) -> Response<ReplyBody> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    moved(&format!("https://{}{port}{target}", host.name), StatusCode::PERMANENT_REDIRECT)
+}
+
+/// A route's redirect, with `{host}` and `{path}` filled in.
+pub(super) fn redirect<B>(
+    request: &Request<B>,
+    host: &Host<'_>,
+    location: &str,
+    status: StatusCode,
+) -> Response<ReplyBody> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    moved(&location.replace("{host}", &host.name).replace("{path}", target), status)
+}
+
+fn moved(location: &str, status: StatusCode) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            *response.status_mut() = status;
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+/// A route's fixed response.
+pub(super) fn fixed(status: StatusCode, body: &Bytes, content_type: &HeaderValue) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Full(body.clone()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+    response
+}
+
+/// The page for an error: what it was, the request's id to find the reason in the log, and, in dev mode, what helps.
+pub(super) fn error(snapshot: &Snapshot, asks: &Asks, ctx: &RequestCtx, error: &ProxyError) -> Response<ReplyBody> {
+    let mut page = Page {
+        status: error.status(),
+        message: error.public().to_owned(),
+        id: ctx.id.to_string(),
+        detail: String::new(),
+        reload: false,
+    };
+    if snapshot.dev {
+        explain(&mut page, snapshot, asks, error);
+    }
+    let (content_type, body) = match asks.form {
+        Form::Text => ("text/plain; charset=utf-8", page.text()),
+        Form::Html => ("text/html; charset=utf-8", page.html()),
+        Form::Json => ("application/json", page.json()),
+    };
+    let mut response = fixed(page.status, &Bytes::from(body), &HeaderValue::from_static(content_type));
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match error {
+        ProxyError::MethodRefused => {
+            let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            headers.insert(header::ALLOW, allowed);
+        }
+        ProxyError::AppDown(_) => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// What only a developer should see.
+fn explain(page: &mut Page, snapshot: &Snapshot, asks: &Asks, error: &ProxyError) {
+    match error {
+        ProxyError::NoRoute => {
+            let host = asks.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let host = asks.uri.authority().map_or(host, http::uri::Authority::as_str);
+            page.detail = snapshot.near_misses(host, asks.uri.path(), &asks.method);
+        }
+        ProxyError::AppDown(_) => {
+            let Some(app) = &snapshot.app else { return };
+            let state = app.state.borrow();
+            page.reload = true;
+            page.message = state.to_string();
+            if let AppState::Exited { stderr, .. } = &*state {
+                page.detail = stderr.join("\n");
+            } else {
+                page.status = StatusCode::SERVICE_UNAVAILABLE;
+            }
+        }
+        _ => {
+            let _ = write!(page.detail, "{error}");
+        }
+    }
+}
+
+/// An error page in its three forms.
+struct Page {
+    status: StatusCode,
+    message: String,
+    id: String,
+    detail: String,
+    reload: bool,
+}
+
+impl Page {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n{}\n", self.status, self.message);
+        if !self.detail.is_empty() {
+            let _ = write!(text, "\n{}\n", self.detail.trim_end());
+        }
+        let _ = write!(text, "\nrequest id: {}\n", self.id);
+        text
+    }
+
+    fn json(&self) -> String {
+        let mut object = serde_json::json!({
+            "status": self.status.as_u16(),
+            "error": self.status.canonical_reason().unwrap_or_default(),
+            "message": self.message,
+            "request_id": self.id,
+        });
+        if !self.detail.is_empty() {
+            object["detail"] = self.detail.trim_end().into();
+        }
+        format!("{object}\n")
+    }
+
+    fn html(&self) -> String {
+        let reload = if self.reload { "<script>setTimeout(()=>location.reload(),1000)</script>" } else { "" };
+        let note = if self.reload { "<p class=n>This page reloads itself until the app is back.</p>" } else { "" };
+        let detail = match self.detail.trim_end() {
+            "" => String::new(),
+            detail => format!("<pre>{}</pre>", escape(detail)),
+        };
+        format!(
+            "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+             <title>{status}</title><style>{STYLE}</style><main><h1>{status}</h1><p>{message}</p>{detail}{note}\
+             <p class=n>request id <code>{id}</code></p></main>{reload}</html>\n",
+            status = self.status,
+            message = escape(&self.message),
+            id = self.id,
+        )
+    }
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;display:grid;place-items:center;min-height:100vh;\
+    background:#f6f7f9;color:#1d2330}main{max-width:46rem;padding:2rem}h1{font-size:1.5rem;margin:0 0 .5rem}\
+    pre{background:#12161f;color:#e7ebf3;padding:1rem;border-radius:8px;overflow:auto;white-space:pre-wrap}\
+    .n{color:#69748a;font-size:.875rem}@media(prefers-color-scheme:dark){body{background:#12161f;color:#e7ebf3}\
+    pre{background:#000}}";
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(accept: &str) -> Form {
+        Asks::of(&Request::builder().header("accept", accept).body(()).unwrap()).form
+    }
+
+    #[test]
+    fn the_form_is_what_the_client_asks_for() {
+        assert_eq!(asks("text/html,application/xhtml+xml,*/*;q=0.8"), Form::Html);
+        assert_eq!(asks("application/json, text/plain, */*"), Form::Json);
+        assert_eq!(asks("*/*"), Form::Text);
+    }
+
+    #[test]
+    fn pages_escape_what_they_show() {
+        let page = Page {
+            status: StatusCode::BAD_GATEWAY,
+            message: "a".into(),
+            id: "0".into(),
+            detail: "<script>\"&".into(),
+            reload: false,
+        };
+        assert!(page.html().contains("&lt;script&gt;&quot;&amp;"));
+        let json: serde_json::Value = serde_json::from_str(&page.json()).unwrap();
+        assert_eq!(json["detail"], "<script>\"&");
+    }
+
+    #[test]
+    fn https_redirects_keep_path_and_query() {
+        let request = Request::builder().uri("/a%2Fb?c=d").header("host", "Example.com:8080").body(()).unwrap();
+        let host = crate::http::host::of(&request).unwrap();
+        let at = |port| to_https(&request, &host, port).headers()["location"].clone();
+        assert_eq!(at(443), "https://example.com/a%2Fb?c=d");
+        assert_eq!(at(8443), "https://example.com:8443/a%2Fb?c=d");
+    }
+}

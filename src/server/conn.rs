@@ -1,0 +1,263 @@
+//! One client connection: sniff, handshake, serve, time out.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
+
+use super::watched::Watched;
+use super::worker::Client;
+use crate::ctx::{Conn, Overdue, Worker};
+use crate::exec::LocalExec;
+use crate::proxy;
+use crate::snapshot::Snapshot;
+use crate::stream::Stream;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
+const GOODBYE: Duration = Duration::from_secs(1);
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const PLAINTEXT_ON_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+    content-length: 59\r\n\r\nThis port speaks TLS: use https:// instead of http://.     \n";
+
+/// Serves one client until it is done.
+pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, tls: bool) {
+    let snapshot = worker.snapshot();
+    let Some((stream, h2)) = open(stream, tls, &snapshot).await else { return };
+    let (h2, head) = match h2 {
+        Some(h2) => (h2, Bytes::new()),
+        None => return sniffed(worker, client, stream, &snapshot).await,
+    };
+    let conn = Rc::new(Conn::new(client.peer, client.local, true, h2));
+    speak(worker, client, conn, stream, head, &snapshot).await;
+}
+
+/// The handshake, if there is one, and whether it chose HTTP/2; plaintext leaves that open.
+async fn open(mut stream: TcpStream, tls: bool, snapshot: &Snapshot) -> Option<(Stream, Option<bool>)> {
+    let config = match (&snapshot.tls, tls) {
+        (_, false) => return Some((Stream::Tcp(stream), None)),
+        (Some(config), true) => Arc::clone(config),
+        (None, true) => {
+            let _ = stream.shutdown().await;
+            return None;
+        }
+    };
+    let limit = snapshot.config.timeouts.tls_handshake;
+    match timeout(limit, TlsAcceptor::from(config).accept(stream).into_fallible()).await {
+        Ok(Ok(stream)) => {
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Some((Stream::TlsServer(Box::new(stream)), Some(h2)))
+        }
+        Ok(Err((error, mut stream))) => {
+            debug!(%error, "TLS handshake failed");
+            if looks_like_plaintext(&error) {
+                let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
+                let _ = stream.shutdown().await;
+            }
+            None
+        }
+        Err(_) => {
+            debug!(?limit, "TLS handshake took longer than timeouts.tls_handshake");
+            None
+        }
+    }
+}
+
+fn looks_like_plaintext(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+}
+
+/// Plaintext: HTTP/2 with prior knowledge is told by its preface (RFC 9113 section 3.4).
+async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, snapshot: &Snapshot) {
+    let mut head = BytesMut::with_capacity(1024);
+    let sniff = async {
+        while head.len() < PREFACE.len() && PREFACE.starts_with(&head) {
+            if stream.read_buf(&mut head).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    let limit = snapshot.config.timeouts.request_head;
+    let drain = async {
+        poll_fn(|cx| if client.draining(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        tokio::time::sleep(GOODBYE).await;
+        Ok(Err(io::ErrorKind::Interrupted.into()))
+    };
+    let sniffed = tokio::select! {
+        biased;
+        sniffed = timeout(limit, sniff) => sniffed,
+        drained = drain => drained,
+    };
+    match sniffed {
+        Ok(Ok(())) => {
+            let h2 = head.starts_with(PREFACE);
+            let conn = Rc::new(Conn::new(client.peer, client.local, false, h2));
+            speak(worker, client, conn, stream, head.freeze(), snapshot).await;
+        }
+        Ok(Err(_)) => {}
+        Err(_) => {
+            let _ = stream.write_all(TIMED_OUT).await;
+            let _ = stream.shutdown().await;
+        }
+    }
+}
+
+async fn speak(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    conn: Rc<Conn>,
+    stream: Stream,
+    head: Bytes,
+    snapshot: &Snapshot,
+) {
+    let io = TokioIo::new(Watched::new(stream, head, Arc::clone(&conn.activity)));
+    let service = {
+        let (worker, conn) = (Rc::clone(&worker), Rc::clone(&conn));
+        service_fn(move |request| proxy::handle(Rc::clone(&worker), Rc::clone(&conn), request))
+    };
+    let limits = &snapshot.config.limits;
+    if conn.h2 {
+        let mut builder = http2::Builder::new(LocalExec);
+        builder
+            .timer(TokioTimer::new())
+            .enable_connect_protocol()
+            .max_concurrent_streams(256)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buf_size(128 * 1024)
+            .max_header_list_size(limits.request_head.try_into().unwrap_or(u32::MAX));
+        let mut serving = pin!(builder.serve_connection(io, service));
+        let end = drive(&worker, &client, &conn, |cx, say| {
+            if say == Say::GoAway {
+                serving.as_mut().graceful_shutdown();
+            }
+            serving.as_mut().poll(cx)
+        });
+        report(end.await);
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .header_read_timeout(None)
+            .max_headers(limits.request_headers)
+            .max_header_size(limits.request_head)
+            .max_buf_size(limits.request_head.max(64 * 1024))
+            .pipeline_flush(true);
+        let mut serving = builder.serve_connection(io, service).with_upgrades();
+        let end = drive(&worker, &client, &conn, |cx, say| {
+            let mut serving = Pin::new(&mut serving);
+            if say == Say::GoAway {
+                serving.as_mut().graceful_shutdown();
+            }
+            serving.poll(cx)
+        });
+        let end = end.await;
+        if end == End::HeadTimeout
+            && let Some(parts) = serving.into_parts()
+        {
+            let mut stream = parts.io.into_inner().into_inner();
+            let _ = stream.write_all(TIMED_OUT).await;
+            let _ = stream.shutdown().await;
+        }
+        report(end);
+    }
+}
+
+/// What a connection is told before it is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Say {
+    Nothing,
+    /// Finish what is in flight, take no more
+    GoAway,
+}
+
+/// How a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    Broken(String),
+    HeadTimeout,
+    IdleTimeout,
+}
+
+impl End {
+    fn of(result: hyper::Result<()>) -> Self {
+        match result {
+            Ok(()) => Self::Done,
+            Err(error) => Self::Broken(proxy::chain(&error)),
+        }
+    }
+}
+
+fn report(end: End) {
+    match end {
+        End::Done => {}
+        End::Broken(error) => debug!(error, "client connection ended"),
+        End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
+        End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
+    }
+}
+
+/// Polls a connection to its end, minding its timers and the worker's drain. One timer serves all phases: it is not
+/// moved when a phase begins, but looks, when it fires, whether the phase of that moment is overdue.
+async fn drive(
+    worker: &Worker,
+    client: &Client,
+    conn: &Conn,
+    mut poll: impl FnMut(&mut Context<'_>, Say) -> Poll<hyper::Result<()>>,
+) -> End {
+    let mut leaving = false;
+    let head_limit = worker.snapshot().config.timeouts.request_head;
+    let mut sleep = pin!(tokio::time::sleep(head_limit));
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = poll(cx, Say::Nothing) {
+            return Poll::Ready(End::of(result));
+        }
+        // Only now: a connection that had not read its first request yet would end without it.
+        if client.draining(cx) && !leaving {
+            leaving = true;
+            if let Poll::Ready(result) = poll(cx, Say::GoAway) {
+                return Poll::Ready(End::of(result));
+            }
+        }
+        // Nearly always a head arrives whole. Only one that does not has the timer moved for it.
+        if conn.activity.in_head() {
+            let due = Instant::now() + head_limit;
+            if sleep.deadline() > due {
+                sleep.as_mut().reset(due);
+            }
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            let rest = match conn.activity.overdue(&worker.snapshot().config.timeouts) {
+                Overdue::No { rest } => rest,
+                Overdue::Head => return Poll::Ready(End::HeadTimeout),
+                Overdue::Idle if leaving => return Poll::Ready(End::IdleTimeout),
+                Overdue::Idle => {
+                    // HTTP/1.1 ends at once; HTTP/2 says goodbye and has a moment for it.
+                    leaving = true;
+                    if let Poll::Ready(result) = poll(cx, Say::GoAway) {
+                        return Poll::Ready(End::of(result));
+                    }
+                    GOODBYE
+                }
+            };
+            sleep.as_mut().reset(Instant::now() + rest);
+        }
+        Poll::Pending
+    })
+    .await
+}

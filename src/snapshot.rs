@@ -1,0 +1,99 @@
+//! What runs: made whole from a configuration, swapped atomically, never changed.
+
+use std::sync::Arc;
+
+use http::Method;
+use tokio::sync::watch;
+
+use crate::child::AppState;
+use crate::config::{self, Config, Mistakes, PeerProtocol, Source};
+use crate::route::RouteTable;
+use crate::tls;
+use crate::upstream::{Registry, Upstream};
+
+/// A running configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What it was made from; its routes are what [`table`](Self::table) has indexes of
+    pub config: Config,
+    /// Finds the route for a request
+    pub table: RouteTable,
+    /// As [`Config::upstreams`], with their peers' state
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The certificates by name
+    pub store: Arc<tls::Store>,
+    /// `None` without a certificate
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where plaintext requests are redirected to; `None` if they are not
+    pub https_port: Option<u16>,
+    /// The supervised app
+    pub app: Option<App>,
+    /// Whether errors may say what only a developer should see
+    pub dev: bool,
+}
+
+/// The supervised app, as the request path sees it.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its index in [`Snapshot::upstreams`]
+    pub upstream: usize,
+    /// What it is doing
+    pub state: watch::Receiver<AppState>,
+}
+
+/// What outlives a snapshot and goes into the next.
+#[derive(Debug)]
+pub struct Lasting {
+    /// The peers by address
+    pub peers: Registry,
+    /// Makes session tickets; those of before a reload stay good
+    pub ticketer: tls::Ticketer,
+    /// The supervised app's state
+    pub app: Option<watch::Receiver<AppState>>,
+    /// Whether this is `lowport dev`
+    pub dev: bool,
+}
+
+impl Snapshot {
+    /// Makes all of it, or says all that is wrong. Reads certificates; binds and connects nothing.
+    ///
+    /// # Errors
+    /// Every mistake of the configuration, its routes and its certificates.
+    pub fn load(source: &Arc<Source>, lasting: &Lasting) -> Result<Self, Mistakes> {
+        let mistakes = Mistakes::new(Arc::clone(source));
+        let config = config::parse(source, &mistakes);
+        let table = RouteTable::build(&config.routes, &mistakes);
+        let store = Arc::new(tls::Store::load(&config.certificates, &mistakes));
+        let upstreams = config.upstreams.iter().map(|upstream| running(upstream, lasting, &mistakes)).collect();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let tls = (!config.https().is_empty()).then(|| tls::server_config(Arc::clone(&store), &lasting.ticketer));
+        let https_port = config.server.https.first().map(|listener| listener.addr.port());
+        let app = lasting.app.clone().zip(config.app_upstream()).map(|(state, upstream)| App { upstream, state });
+        Ok(Self {
+            https_port: https_port.filter(|_| config.server.redirect_to_https),
+            config,
+            table,
+            upstreams,
+            store,
+            tls,
+            app,
+            dev: lasting.dev,
+        })
+    }
+
+    /// For a developer: the routes that nearly matched, and why they did not.
+    pub fn near_misses(&self, host: &str, path: &str, method: &Method) -> String {
+        let host = host.to_ascii_lowercase();
+        self.table.explain(&self.config.routes, &host, path, method).to_string()
+    }
+}
+
+fn running(upstream: &config::Upstream, lasting: &Lasting, mistakes: &Mistakes) -> Arc<Upstream> {
+    let ca = upstream.ca.as_ref().map(|(path, _)| path.as_path());
+    let peer = |peer: &config::Peer| lasting.peers.peer(&peer.addr, peer.protocol, ca);
+    let https = upstream.peers.iter().any(|peer| peer.protocol == PeerProtocol::Https);
+    let tls = https.then(|| tls::client_config(upstream.ca.as_ref(), mistakes)).flatten();
+    Arc::new(Upstream { name: upstream.name.clone(), peers: upstream.peers.iter().map(peer).collect(), tls })
+}
