@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -12,6 +13,9 @@ use super::types::Span;
 pub struct Source {
     /// As the user named it; `<stdin>` for `-`
     pub name: String,
+    /// Where it can be read again, and what relative paths in it are relative to the folder of; `None` for standard input
+    /// and for text that lowport wrote itself
+    pub path: Option<PathBuf>,
     /// The whole text
     pub text: String,
 }
@@ -109,6 +113,22 @@ impl Mistakes {
     /// The file that they are about.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The same file, for a list of its own.
+    pub fn shared_source(&self) -> Arc<Source> {
+        Arc::clone(&self.source)
+    }
+
+    /// Adds all of another list about the same file.
+    pub fn take(&self, other: Self) {
+        for mistake in other
+            .list
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
+            self.push(mistake);
+        }
     }
 
     /// For a person to read: each with its file, line, column, an excerpt and the remedy, in the order of the file.

@@ -1,9 +1,28 @@
 //! The configuration: written (TOML), then meant ([`Config`]).
 //!
-//! [`parse`] reads a whole file and reports all of its mistakes at once, each with its place.
+//! [`load`] finds and reads a file; [`parse`] reads the whole of it and reports all of its mistakes at once, each with
+//! its place.
 
+mod app;
+mod keys;
+mod limits;
+mod load;
 mod mistake;
+mod parse;
+mod reader;
+mod route;
+mod server;
+mod table;
 mod types;
+mod upstream;
+mod values;
+mod watch;
 
+#[cfg(test)]
+mod tests;
+
+pub use load::{LoadError, load};
 pub use mistake::{Mistake, Mistakes, Source};
+pub use parse::parse;
 pub use types::*;
+pub use watch::Watch;

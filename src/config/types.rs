@@ -4,6 +4,7 @@
 //! A [`Span`] is kept wherever a later stage (reading a certificate, binding a port) may still find
 //! a mistake, so that its message can point into the file.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -34,6 +35,16 @@ pub struct Config {
     pub app: Option<App>,
     /// `[[route]]`, in the order of the file
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// The index in [`upstreams`](Self::upstreams) of the one that `[app]` implies.
+    pub fn app_upstream(&self) -> Option<usize> {
+        self.app.as_ref()?;
+        self.upstreams
+            .iter()
+            .position(|upstream| upstream.name == super::upstream::APP)
+    }
 }
 
 /// `[server]`
@@ -198,6 +209,16 @@ pub enum PeerAddr {
     Unix(PathBuf),
 }
 
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(addr) => write!(f, "{addr}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// What to speak with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerProtocol {
@@ -287,7 +308,7 @@ pub enum PathMatch {
     Exact(String),
     /// This path and whatever is below it: `/api` for `/api` and `/api/x`, not `/apix`. Never ends with `/`
     Prefix(String),
-    /// A regular expression over the whole path: anchored at both ends
+    /// A regular expression over the whole path: `^(?:` and `)$` around what was written, with no flags but those in the text
     Regex(regex::Regex),
 }
 

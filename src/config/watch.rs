@@ -39,7 +39,13 @@ impl Watch {
         let watcher = watcher
             .inspect_err(|error| warn!(%error, "files cannot be watched: reload with SIGHUP"))
             .ok();
-        let mut watch = Self { watcher, events, files: Vec::new(), folders: Vec::new(), seen: 0 };
+        let mut watch = Self {
+            watcher,
+            events,
+            files: Vec::new(),
+            folders: Vec::new(),
+            seen: 0,
+        };
         watch.follow(files);
         watch
     }
@@ -51,11 +57,18 @@ impl Watch {
         folders.sort();
         folders.dedup();
         if let Some(watcher) = &mut self.watcher {
-            for gone in self.folders.iter().filter(|folder| !folders.contains(folder)) {
+            for gone in self
+                .folders
+                .iter()
+                .filter(|folder| !folders.contains(folder))
+            {
                 // It may have been deleted, which ended the watch already.
                 let _ = watcher.unwatch(gone);
             }
-            for new in folders.iter().filter(|folder| !self.folders.contains(folder)) {
+            for new in folders
+                .iter()
+                .filter(|folder| !self.folders.contains(folder))
+            {
                 if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
                     warn!(folder = %new.display(), %error, "cannot be watched: reload with SIGHUP");
                 }
@@ -89,7 +102,9 @@ fn folders(file: &Path) -> Vec<PathBuf> {
         None => PathBuf::from("."),
     };
     let target = std::fs::canonicalize(file).ok();
-    std::iter::once(folder(file)).chain(target.as_deref().map(folder)).collect()
+    std::iter::once(folder(file))
+        .chain(target.as_deref().map(folder))
+        .collect()
 }
 
 fn fingerprint(files: &[PathBuf]) -> u64 {
@@ -105,7 +120,9 @@ mod tests {
     use super::*;
 
     async fn told(watch: &mut Watch) -> bool {
-        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.is_ok()
+        tokio::time::timeout(Duration::from_secs(10), watch.changed())
+            .await
+            .is_ok()
     }
 
     #[tokio::test]
