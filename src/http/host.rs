@@ -25,7 +25,10 @@ pub fn of<B>(request: &Request<B>) -> Result<Host<'_>, &'static str> {
     if fields.next().is_some() {
         return Err("The request has several Host fields.");
     }
-    let field = field.map(HeaderValue::to_str).transpose().map_err(|_| BAD_HOST)?;
+    let field = field
+        .map(HeaderValue::to_str)
+        .transpose()
+        .map_err(|_| BAD_HOST)?;
     let raw = match (request.uri().authority(), field) {
         (Some(authority), _) => authority.as_str(),
         (None, Some(field)) => field,
@@ -37,7 +40,11 @@ pub fn of<B>(request: &Request<B>) -> Result<Host<'_>, &'static str> {
 
 const BAD_HOST: &str = "The request's host is not valid.";
 
-fn parse(raw: &str) -> Result<Host<'_>, &'static str> {
+/// Reads a host with or without port. An empty one stands for none.
+///
+/// # Errors
+/// What to tell the client when it is no host.
+pub fn parse(raw: &str) -> Result<Host<'_>, &'static str> {
     let (name, port) = split_port(raw).ok_or(BAD_HOST)?;
     let name = name.strip_suffix('.').unwrap_or(name);
     let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -68,7 +75,9 @@ fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
             None => (raw, None),
         };
         // Letters, digits, and what names in the wild have; no user information, no percent-encoding.
-        let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        let valid = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         if name.is_empty() || !valid {
             return None;
         }
@@ -76,7 +85,9 @@ fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
     };
     match port {
         None | Some("") => Some((name, None)),
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some((name, Some(digits.parse().ok()?))),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((name, Some(digits.parse().ok()?)))
+        }
         Some(_) => None,
     }
 }
@@ -97,7 +108,10 @@ mod tests {
     fn the_target_wins_over_the_field() {
         let request = request("http://A.example:8080/x", &["b.example"], Version::HTTP_11);
         let host = of(&request).unwrap();
-        assert_eq!((host.raw, &*host.name, host.port), ("A.example:8080", "a.example", Some(8080)));
+        assert_eq!(
+            (host.raw, &*host.name, host.port),
+            ("A.example:8080", "a.example", Some(8080))
+        );
     }
 
     #[test]
@@ -117,7 +131,19 @@ mod tests {
     #[test]
     fn what_is_no_host_is_refused() {
         for raw in [
-            "a b", "a/b", "user@host", "a:b", "a:99999", "[::1", "[::1]x", "[zz]", ":80", "a,b", "a:80:90", "a%2e", "é",
+            "a b",
+            "a/b",
+            "user@host",
+            "a:b",
+            "a:99999",
+            "[::1",
+            "[::1]x",
+            "[zz]",
+            ":80",
+            "a,b",
+            "a:80:90",
+            "a%2e",
+            "é",
         ] {
             assert!(parse(raw).is_err(), "{raw}");
         }
