@@ -1,0 +1,17 @@
+//! TLS on both sides: certificates by name for clients, trusted authorities for peers, and the local authority of
+//! `lowport dev`.
+
+mod certificate;
+mod config;
+mod dev_ca;
+mod pem;
+mod store;
+#[cfg(test)]
+mod testing;
+mod trust;
+
+pub use certificate::Certificate;
+pub use config::{Ticketer, client_config, server_config};
+pub use dev_ca::{DevCa, DevCaError};
+pub use store::Store;
+pub use trust::trust_help;

@@ -1,0 +1,310 @@
+//! Reading PEM files, and saying what is in them instead of what was looked for.
+
+use std::fmt;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::unistd::{User, geteuid};
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
+
+use super::config::provider;
+use crate::config::{Mistake, Span};
+
+/// More than any chain of certificates has.
+const MOST: u64 = 1024 * 1024;
+
+/// A PEM file's contents (RFC 7468), wiped from memory when it drops: there may be a key in it.
+pub(super) struct Pem<'a> {
+    path: &'a Path,
+    span: &'a Span,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Pem<'a> {
+    /// Reads the file named at `span`.
+    pub(super) fn read(path: &'a Path, span: &'a Span) -> Result<Self, Mistake> {
+        let mut pem = Self {
+            path,
+            span,
+            bytes: Vec::new(),
+        };
+        let read = pem.fill();
+        read.map_err(|error| unreadable(path, span, &error))?;
+        if pem.bytes.len() as u64 > MOST {
+            return Err(pem
+                .mistake("is larger than 1 MiB")
+                .help("it should be a PEM file of a few KiB"));
+        }
+        Ok(pem)
+    }
+
+    /// The certificates, at least one, in the order of the file.
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+        let mut certificates = Vec::new();
+        let mut key = false;
+        for (kind, mut der) in self.sections()? {
+            match kind {
+                SectionKind::Certificate => certificates.push(der.into()),
+                SectionKind::PrivateKey
+                | SectionKind::RsaPrivateKey
+                | SectionKind::EcPrivateKey => {
+                    key = true;
+                    wipe(&mut der);
+                }
+                _ => {}
+            }
+        }
+        if !certificates.is_empty() {
+            return Ok(certificates);
+        }
+        let what = self.mistake("holds no certificate");
+        Err(if key || self.has("ENCRYPTED PRIVATE KEY") {
+            self.mistake("holds a private key, not a certificate")
+                .help("are cert and key swapped?")
+        } else if self.has("CERTIFICATE REQUEST") {
+            what.label("this is a signing request")
+                .help("name the file that the certificate authority sent back for it")
+        } else if self.is_der() {
+            what.label("this is DER, not PEM").help(format!(
+                "convert it: openssl x509 -inform der -in {0} -out {0}.pem",
+                self.path.display()
+            ))
+        } else {
+            what.help("it should have a line -----BEGIN CERTIFICATE-----")
+        })
+    }
+
+    /// The first private key, fit for signing.
+    pub(super) fn key(&self) -> Result<Arc<dyn SigningKey>, Mistake> {
+        if self.has("ENCRYPTED") {
+            return Err(self
+                .mistake("is encrypted")
+                .label("nobody could type its passphrase when lowport restarts")
+                .help(format!(
+                    "decrypt it: openssl pkey -in {0} -out {0}.plain",
+                    self.path.display()
+                )));
+        }
+        let mut certificate = false;
+        for (kind, der) in self.sections()? {
+            certificate |= kind == SectionKind::Certificate;
+            if let Some(key) = PrivateKeyDer::from_pem(kind, der) {
+                // Wipes what it is given.
+                return provider().key_provider.load_private_key(key).map_err(|_| {
+                    self.mistake("holds a key of a kind that cannot be used")
+                        .help("RSA of 2048 to 8192 bits, ECDSA over P-256, P-384 or P-521, and Ed25519 can")
+                });
+            }
+        }
+        let what = self.mistake("holds no private key");
+        Err(if certificate {
+            self.mistake("holds a certificate, not a private key")
+                .help("are cert and key swapped?")
+        } else if self.has("OPENSSH PRIVATE KEY") {
+            what.label("this is a key for SSH")
+                .help("name the key that the certificate was requested with")
+        } else if self.is_der() {
+            what.label("this is DER, not PEM").help(format!(
+                "convert it: openssl pkey -inform der -in {0} -out {0}.pem",
+                self.path.display()
+            ))
+        } else {
+            what.help("it should have a line -----BEGIN PRIVATE KEY-----")
+        })
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let file = File::open(self.path)?;
+        let length = file.metadata()?.len().min(MOST) + 1;
+        // Enough at once: growing would leave copies behind that are not wiped.
+        self.bytes
+            .reserve_exact(usize::try_from(length).unwrap_or_default() + 32);
+        file.take(MOST + 1).read_to_end(&mut self.bytes)?;
+        Ok(())
+    }
+
+    fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Mistake> {
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.bytes)
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                self.mistake("is damaged")
+                    .label(error.to_string())
+                    .help("copy it again, whole")
+            })
+    }
+
+    fn has(&self, words: &str) -> bool {
+        self.bytes
+            .windows(words.len())
+            .any(|window| window == words.as_bytes())
+    }
+
+    fn is_der(&self) -> bool {
+        // A SEQUENCE with a length of two bytes, as all but the tiniest have.
+        self.bytes.starts_with(&[0x30, 0x82])
+    }
+
+    fn mistake(&self, what: &str) -> Mistake {
+        Mistake::new(self.span.clone(), format!("{} {what}", self.path.display()))
+    }
+}
+
+impl Drop for Pem<'_> {
+    fn drop(&mut self) {
+        wipe(&mut self.bytes);
+    }
+}
+
+impl fmt::Debug for Pem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pem")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    // Somebody might look: the compiler must not leave the zeros out.
+    black_box(bytes);
+}
+
+fn unreadable(path: &Path, span: &Span, error: &io::Error) -> Mistake {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Mistake::new(span.clone(), format!("{path} does not exist"))
+            .help("a relative path counts from the folder that the configuration file is in"),
+        io::ErrorKind::PermissionDenied => {
+            Mistake::new(span.clone(), format!("{path} may not be read by {}", me())).help(format!(
+                "`namei -l {path}` shows which folder or file refuses"
+            ))
+        }
+        _ => Mistake::new(span.clone(), format!("{path} cannot be read: {error}")),
+    }
+}
+
+/// Who lowport runs as, for people.
+fn me() -> String {
+    let uid = geteuid();
+    match User::from_uid(uid) {
+        Ok(Some(user)) => format!("user {} (uid {uid})", user.name),
+        _ => format!("uid {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{self, Kind};
+    use super::*;
+    use std::fs;
+
+    fn said<T: fmt::Debug>(contents: &[u8], read: fn(&Pem<'_>) -> Result<T, Mistake>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pem");
+        fs::write(&path, contents).unwrap();
+        let span = Some(3..7);
+        let mistake = Pem::read(&path, &span)
+            .and_then(|pem| read(&pem).map(|_| ()))
+            .unwrap_err();
+        assert_eq!(mistake.span, span);
+        let message = mistake.message.replace(path.to_str().unwrap(), "FILE");
+        format!(
+            "{message}; {}; {}",
+            mistake.label,
+            mistake.help.unwrap_or_default()
+        )
+    }
+
+    #[test]
+    fn keys_are_read_in_all_three_encodings() {
+        let folder = tempfile::tempdir().unwrap();
+        for (kind, encoding) in [
+            (Kind::Rsa, "RSA PRIVATE KEY"),
+            (Kind::Ecdsa, "EC PRIVATE KEY"),
+        ] {
+            let key = testing::key(kind);
+            let inner = testing::inside_pkcs8(&key.serialize_der());
+            for pem in [key.serialize_pem(), testing::pem(encoding, &inner)] {
+                let path = folder.path().join("key.pem");
+                fs::write(&path, pem).unwrap();
+                let read = Pem::read(&path, &None).unwrap().key().unwrap();
+                let public = read.public_key().unwrap();
+                assert_eq!(
+                    public.as_ref(),
+                    rcgen::PublicKeyData::subject_public_key_info(&key)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_certificate_is_called_by_its_name() {
+        let key = testing::key(Kind::Ecdsa).serialize_pem();
+        let said = |contents: &[u8]| said(contents, |pem| pem.certificates());
+        assert_eq!(
+            said(b""),
+            "FILE holds no certificate; ; it should have a line -----BEGIN CERTIFICATE-----"
+        );
+        assert_eq!(
+            said(key.as_bytes()),
+            "FILE holds a private key, not a certificate; ; are cert and key swapped?"
+        );
+        let request = testing::pem("CERTIFICATE REQUEST", b"x");
+        assert!(said(request.as_bytes()).contains("signing request"));
+        assert!(said(&[0x30, 0x82, 1, 1]).contains("DER, not PEM"));
+        let cut_off = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        assert!(said(cut_off.as_bytes()).starts_with("FILE is damaged; "));
+        assert!(said(&vec![b'x'; 1024 * 1024 + 1]).starts_with("FILE is larger than 1 MiB"));
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_called_by_its_name() {
+        let said = |contents: &str| said(contents.as_bytes(), |pem| pem.key());
+        let certificate = testing::pem("CERTIFICATE", b"x");
+        assert_eq!(
+            said(&certificate),
+            "FILE holds a certificate, not a private key; ; are cert and key swapped?"
+        );
+        let encrypted = testing::pem("ENCRYPTED PRIVATE KEY", b"x");
+        assert!(said(&encrypted).starts_with("FILE is encrypted; "));
+        let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,AA\n\nAAAA\n\
+                   -----END RSA PRIVATE KEY-----\n";
+        assert!(said(old).starts_with("FILE is encrypted; "));
+        assert!(said(&testing::pem("OPENSSH PRIVATE KEY", b"x")).contains("for SSH"));
+        assert!(said(&testing::pem("PRIVATE KEY", b"x")).contains("of a kind that cannot be used"));
+        assert!(said("hello").contains("holds no private key"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let span = Some(1..2);
+        let missing = Pem::read(&folder.path().join("missing"), &span).unwrap_err();
+        assert!(missing.message.ends_with("missing does not exist"));
+        let directory = Pem::read(folder.path(), &span).unwrap_err();
+        assert!(
+            directory.message.contains("cannot be read: "),
+            "{}",
+            directory.message
+        );
+        let refused = unreadable(
+            Path::new("/k"),
+            &span,
+            &io::ErrorKind::PermissionDenied.into(),
+        );
+        assert!(
+            refused.message.contains(&format!("uid {}", geteuid())),
+            "{}",
+            refused.message
+        );
+        assert_eq!(
+            refused.help.as_deref(),
+            Some("`namei -l /k` shows which folder or file refuses")
+        );
+    }
+}
