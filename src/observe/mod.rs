@@ -1,0 +1,8 @@
+//! What lowport tells about itself: the access log, its own log, and the ids that tie both to what the client saw.
+
+mod access;
+mod ids;
+pub mod trace;
+
+pub use access::{AccessRecord, LogBuffer, LogSink};
+pub use ids::{IdSource, RequestId};
