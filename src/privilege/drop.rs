@@ -1,0 +1,260 @@
+//! Becoming an ordinary user for good.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+
+use super::user::{Identity, is_root};
+
+/// Turns this process into `user` and gives up every way back: groups, capabilities, set-uid programs, core dumps and
+/// being traced by others with the same uid.
+///
+/// Call it while the process has one thread; several of these settings are the calling thread's alone. A process
+/// that is not root stays who it is, and gives up the rest. The umask is the caller's business.
+///
+/// # Errors
+/// When `user` is uid 0, somebody else than a process that is not root, or any step fails, or its result is not what
+/// was asked for: the process must end then, for it is neither here nor there.
+pub fn become_user(user: &Identity) -> io::Result<()> {
+    user.refuse_root().map_err(io::Error::other)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    if is_root() {
+        // Both need CAP_SETPCAP, which goes with the uid.
+        drop_bounding_set()?;
+        lock_securebits()?;
+        let may = |errno: Errno| {
+            io::Error::new(
+                io::Error::from(errno).kind(),
+                format!("cannot become {user}: {errno}; it takes CAP_SETUID and CAP_SETGID"),
+            )
+        };
+        setgroups(&[]).map_err(may)?;
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        setresgid(gid, gid, gid).map_err(may)?;
+        setresuid(uid, uid, uid).map_err(may)?;
+        verify_groups()?;
+    }
+    clear_capabilities()?;
+    prctl::set_no_new_privs()?;
+    prctl::set_dumpable(false)?;
+    verify(user)
+}
+
+fn verify_groups() -> io::Result<()> {
+    match getgroups()?.as_slice() {
+        [] => Ok(()),
+        left => Err(io::Error::other(format!(
+            "still in the groups {left:?} after the drop"
+        ))),
+    }
+}
+
+/// Reads back what the kernel made of it.
+fn verify(user: &Identity) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let (uids, gids) = (getresuid()?, getresgid()?);
+    if [uids.real, uids.effective, uids.saved] != [uid; 3] {
+        return Err(io::Error::other(format!("not {user} but {uids:?}")));
+    }
+    if [gids.real, gids.effective, gids.saved] != [gid; 3] {
+        return Err(io::Error::other(format!(
+            "not in group {gid} but in {gids:?}"
+        )));
+    }
+    let root = Uid::from_raw(0);
+    if setresuid(root, root, root).is_ok() {
+        return Err(io::Error::other("the way back to root is open"));
+    }
+    if !no_capabilities()? || !prctl::get_no_new_privs()? {
+        return Err(io::Error::other("privileges are left after the drop"));
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "nix has no call for the bounding set")]
+fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
+        let result =
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) };
+        match Errno::result(result) {
+            Ok(_) => {}
+            // Past the last capability that this kernel has.
+            Err(Errno::EINVAL) => break,
+            // A container that took CAP_SETPCAP away; no_new_privs keeps what is left in the set from being gained.
+            Err(Errno::EPERM) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// NOROOT, no fix-up of capabilities by uid, no kept capabilities and no raising of ambient ones, all locked.
+const SECUREBITS: libc::c_ulong = 0b1110_1011;
+
+#[expect(unsafe_code, reason = "nix has no call for the securebits")]
+fn lock_securebits() -> io::Result<()> {
+    // SAFETY: PR_SET_SECUREBITS takes a number and no pointer.
+    match Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) }) {
+        // Without CAP_SETPCAP, as above.
+        Ok(_) | Err(Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The ambient set, then the other three.
+#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
+fn clear_capabilities() -> io::Result<()> {
+    // A filter such as systemd's `~@privileged` refuses capset(2), and with nothing to clear it is not needed.
+    if no_capabilities()? {
+        return Ok(());
+    }
+    // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes no pointer.
+    let cleared = unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+            0,
+            0,
+            0,
+        )
+    };
+    Errno::result(cleared)?;
+    let sets = [Sets::default(); 2];
+    // SAFETY: version 3 takes a header and two sets, which both live until the call returns; it only reads the sets.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &HEADER, sets.as_ptr()) })?;
+    Ok(())
+}
+
+/// Whether the effective, permitted and inheritable sets are empty; the ambient set never exceeds those.
+#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
+fn no_capabilities() -> io::Result<bool> {
+    let mut sets = [Sets::default(); 2];
+    // SAFETY: version 3 takes a header and writes two sets; both live until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, &HEADER, sets.as_mut_ptr()) })?;
+    Ok(sets == [Sets::default(); 2])
+}
+
+/// `struct __user_cap_header_struct` of linux/capability.h.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: libc::c_int,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`, and the calling thread.
+const HEADER: Header = Header {
+    version: 0x2008_0522,
+    pid: 0,
+};
+
+/// `struct __user_cap_data_struct`: 32 capabilities.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sets {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What `script` prints in a process that has become `user` between fork and exec.
+    #[expect(unsafe_code, reason = "a test of what happens between fork and exec")]
+    fn as_user(user: Identity, script: &str) -> io::Result<String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        // SAFETY: allocates after the fork, which glibc allows.
+        unsafe { command.pre_exec(move || become_user(&user)) };
+        let output = command.output()?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stdout).unwrap())
+    }
+
+    const STATUS: &str =
+        "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/self/status; ulimit -c; ulimit -Hc";
+
+    #[test]
+    fn nothing_is_left_of_root() {
+        if !is_root() {
+            eprintln!("SKIPPED: only root can become somebody else");
+            return;
+        }
+        let status = as_user(Identity::lookup("12345:54321").unwrap(), STATUS).unwrap();
+        let lines: Vec<String> = status
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        let none = "0000000000000000";
+        let expected = [
+            "Uid: 12345 12345 12345 12345".to_owned(),
+            "Gid: 54321 54321 54321 54321".to_owned(),
+            "Groups:".to_owned(),
+            format!("CapInh: {none}"),
+            format!("CapPrm: {none}"),
+            format!("CapEff: {none}"),
+            format!("CapBnd: {none}"),
+            format!("CapAmb: {none}"),
+            "NoNewPrivs: 1".to_owned(),
+            "0".to_owned(),
+            "0".to_owned(),
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn root_cannot_be_become() {
+        let error = as_user(Identity::lookup("0").unwrap(), "id").unwrap_err();
+        assert!(!error.to_string().is_empty());
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "a test of what happens between fork and exec")]
+    fn an_ordinary_user_stays_and_gives_up_the_rest() {
+        let me = if is_root() {
+            Identity::lookup("12345:54321").unwrap()
+        } else {
+            Identity::current()
+        };
+        let other = Identity {
+            uid: 12346,
+            ..me.clone()
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "id -u; grep NoNewPrivs /proc/self/status"]);
+        let uid = me.uid;
+        // SAFETY: allocates after the fork, which glibc allows.
+        unsafe {
+            command.pre_exec(move || {
+                if is_root() {
+                    setresgid(
+                        Gid::from_raw(54321),
+                        Gid::from_raw(54321),
+                        Gid::from_raw(54321),
+                    )?;
+                    setresuid(
+                        Uid::from_raw(12345),
+                        Uid::from_raw(12345),
+                        Uid::from_raw(12345),
+                    )?;
+                }
+                assert!(become_user(&other).is_err());
+                become_user(&me)
+            })
+        };
+        let output = command.output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("{uid}\nNoNewPrivs:\t1\n")
+        );
+    }
+}
