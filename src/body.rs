@@ -91,8 +91,19 @@ pub struct Limited {
 
 impl Limited {
     /// Bounds `incoming` to `limit` bytes and `idle` between reads.
-    pub fn new(incoming: Incoming, limit: Option<u64>, idle: Duration, progress: Rc<Progress>) -> Self {
-        Self { incoming, limit, idle: IdleTimer::new(Some(idle)), gate: Gate::Open, progress }
+    pub fn new(
+        incoming: Incoming,
+        limit: Option<u64>,
+        idle: Duration,
+        progress: Rc<Progress>,
+    ) -> Self {
+        Self {
+            incoming,
+            limit,
+            idle: IdleTimer::new(Some(idle)),
+            gate: Gate::Open,
+            progress,
+        }
     }
 
     /// Reads nothing before `gate` is sent to; if it is dropped, never.
@@ -107,7 +118,10 @@ impl Limited {
         Poll::Ready(Some(Err(fault)))
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match &mut self.gate {
             Gate::Open => {}
             Gate::Shut => return Poll::Pending,
@@ -192,7 +206,11 @@ pub struct IdleTimer {
 impl IdleTimer {
     /// A timer of `limit`; `None` never expires.
     pub fn new(limit: Option<Duration>) -> Self {
-        Self { limit, sleep: None, running: false }
+        Self {
+            limit,
+            sleep: None,
+            running: false,
+        }
     }
 
     /// Something was read.
@@ -203,7 +221,9 @@ impl IdleTimer {
     /// To be called when a read has to wait: the limit, once it has passed since the last [`stop`](Self::stop).
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
         let limit = self.limit?;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if !self.running {
             self.running = true;
             sleep.as_mut().reset(Instant::now() + limit);

@@ -55,7 +55,9 @@ impl ProxyError {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Connect(_) | Self::Reset | Self::Malformed(_) | Self::AppDown(_) => StatusCode::BAD_GATEWAY,
+            Self::Connect(_) | Self::Reset | Self::Malformed(_) | Self::AppDown(_) => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -75,7 +77,9 @@ impl ProxyError {
             Self::BadRequest(why) => why,
             Self::MethodRefused => "This method is not served here.",
             Self::NoRoute => "No route matches this address.",
-            Self::BodyTooLarge(_) => "The request's body is larger than limits.request_body allows.",
+            Self::BodyTooLarge(_) => {
+                "The request's body is larger than limits.request_body allows."
+            }
             Self::BodyTimeout(_) => "The request's body did not arrive in time.",
             Self::BodyAborted => "The request's body broke off.",
             Self::Connect(_) => "The application does not accept connections.",
@@ -94,15 +98,28 @@ impl fmt::Display for ProxyError {
             Self::BadRequest(why) => write!(f, "bad request: {why}"),
             Self::MethodRefused => f.write_str("method refused"),
             Self::NoRoute => f.write_str("no route"),
-            Self::BodyTooLarge(limit) => write!(f, "request body over limits.request_body ({limit} bytes)"),
-            Self::BodyTimeout(limit) => write!(f, "request body idle for timeouts.request_body_idle ({limit:?})"),
+            Self::BodyTooLarge(limit) => {
+                write!(f, "request body over limits.request_body ({limit} bytes)")
+            }
+            Self::BodyTimeout(limit) => write!(
+                f,
+                "request body idle for timeouts.request_body_idle ({limit:?})"
+            ),
             Self::BodyAborted => f.write_str("client broke off in mid-body"),
             Self::Connect(error) => write!(f, "upstream connect: {error}"),
-            Self::ConnectTimeout(limit) => write!(f, "upstream connect: timeouts.upstream_connect ({limit:?}) passed"),
-            Self::Reset => f.write_str("upstream closed the connection before the response was complete"),
+            Self::ConnectTimeout(limit) => write!(
+                f,
+                "upstream connect: timeouts.upstream_connect ({limit:?}) passed"
+            ),
+            Self::Reset => {
+                f.write_str("upstream closed the connection before the response was complete")
+            }
             Self::Malformed(why) => write!(f, "upstream response malformed: {why}"),
             Self::ResponseTimeout(limit) => {
-                write!(f, "no upstream response head within timeouts.upstream_response ({limit:?})")
+                write!(
+                    f,
+                    "no upstream response head within timeouts.upstream_response ({limit:?})"
+                )
             }
             Self::AppDown(state) => write!(f, "app is down: {state}"),
         }
@@ -127,8 +144,15 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(ProxyError::ResponseTimeout(second).status(), 504);
         assert_eq!(ProxyError::ConnectTimeout(second).status(), 504);
-        for broken in [ProxyError::Reset, ProxyError::Malformed(String::new()), ProxyError::AppDown(String::new())] {
-            assert_eq!((broken.status(), broken.fault()), (StatusCode::BAD_GATEWAY, Fault::Upstream));
+        for broken in [
+            ProxyError::Reset,
+            ProxyError::Malformed(String::new()),
+            ProxyError::AppDown(String::new()),
+        ] {
+            assert_eq!(
+                (broken.status(), broken.fault()),
+                (StatusCode::BAD_GATEWAY, Fault::Upstream)
+            );
         }
     }
 
@@ -141,7 +165,11 @@ mod tests {
 
     #[test]
     fn clients_mistakes_are_theirs() {
-        for error in [ProxyError::NoRoute, ProxyError::BodyTooLarge(1), ProxyError::BadRequest("x")] {
+        for error in [
+            ProxyError::NoRoute,
+            ProxyError::BodyTooLarge(1),
+            ProxyError::BadRequest("x"),
+        ] {
             assert_eq!(error.fault(), Fault::Client);
         }
     }

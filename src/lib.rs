@@ -1,3 +1,43 @@
 //! lowport holds ports 80 and 443 so that a Node app never has to be root.
+//!
+//! # The map
+//! In reading order, from the floor up; a module imports only from modules above it in this list.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
+//! | [`body`], [`stream`], [`exec`] | a request's body under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
+//! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
+//! | [`privilege`] | who a process is, and how it becomes somebody lesser |
+//! | [`route`], [`upstream`], [`tls`], [`child`], [`observe`] | find a route; connections to peers; certificates; the supervised app; logs |
+//! | [`snapshot`] | what runs: made whole from a configuration, swapped atomically |
+//! | [`ctx`] | what is known of a worker, a connection, a request |
+//! | [`proxy`] | **the request path**: begin with [`proxy::handle`] |
+//! | [`server`] | listeners, workers, client connections |
+//! | [`app`] | boot, serve, reload, drain |
+//! | [`cli`] | the subcommands |
+//!
+//! # The journey of a request
+//! [`server`] accepts, shakes hands and parses with hyper; [`proxy::handle`] loads the [`snapshot`], finds the route,
+//! and forwards over a connection of the worker's own [`upstream::Pool`]; the response streams back, and the access
+//! record is written when its last byte is gone.
 
+pub mod app;
+pub mod body;
+pub mod child;
+pub mod cli;
 pub mod config;
+pub mod ctx;
+pub mod error;
+pub mod exec;
+pub mod http;
+pub mod observe;
+pub mod privilege;
+pub mod proxy;
+pub mod route;
+pub mod server;
+pub mod snapshot;
+pub mod stream;
+pub mod tls;
+pub mod upstream;

@@ -1,5 +1,6 @@
 //! What runs: made whole from a configuration, swapped atomically, never changed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Method;
@@ -7,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::child::AppState;
 use crate::config::{self, Config, Mistakes, PeerProtocol, Source};
+use crate::http::host;
 use crate::route::RouteTable;
 use crate::tls;
 use crate::upstream::{Registry, Upstream};
@@ -54,6 +56,18 @@ pub struct Lasting {
     pub dev: bool,
 }
 
+impl Lasting {
+    /// No peers yet, no app.
+    pub fn new(dev: bool) -> Self {
+        Self {
+            peers: Registry::default(),
+            ticketer: tls::Ticketer::new(),
+            app: None,
+            dev,
+        }
+    }
+}
+
 impl Snapshot {
     /// Makes all of it, or says all that is wrong. Reads certificates; binds and connects nothing.
     ///
@@ -64,13 +78,22 @@ impl Snapshot {
         let config = config::parse(source, &mistakes);
         let table = RouteTable::build(&config.routes, &mistakes);
         let store = Arc::new(tls::Store::load(&config.certificates, &mistakes));
-        let upstreams = config.upstreams.iter().map(|upstream| running(upstream, lasting, &mistakes)).collect();
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|upstream| running(upstream, lasting, &mistakes))
+            .collect();
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let tls = (!config.https().is_empty()).then(|| tls::server_config(Arc::clone(&store), &lasting.ticketer));
-        let https_port = config.server.https.first().map(|listener| listener.addr.port());
-        let app = lasting.app.clone().zip(config.app_upstream()).map(|(state, upstream)| App { upstream, state });
+        let tls = (!config.server.https.is_empty())
+            .then(|| tls::server_config(Arc::clone(&store), &lasting.ticketer));
+        let https_port = config
+            .server
+            .https
+            .first()
+            .map(|listener| listener.addr.port());
+        let app = supervised(&config, lasting);
         Ok(Self {
             https_port: https_port.filter(|_| config.server.redirect_to_https),
             config,
@@ -83,17 +106,38 @@ impl Snapshot {
         })
     }
 
-    /// For a developer: the routes that nearly matched, and why they did not.
-    pub fn near_misses(&self, host: &str, path: &str, method: &Method) -> String {
-        let host = host.to_ascii_lowercase();
-        self.table.explain(&self.config.routes, &host, path, method).to_string()
+    /// Follows the supervised app, which is started only when the configuration has been found valid.
+    pub fn watch_app(&mut self, lasting: &Lasting) {
+        self.app = supervised(&self.config, lasting);
     }
+
+    /// For a developer: the routes that nearly matched, and why they did not. `host` is as the client wrote it.
+    pub fn near_misses(&self, host: &str, path: &str, method: &Method) -> String {
+        let name = host::parse(host).map_or(Cow::Borrowed(host), |host| host.name);
+        self.table
+            .explain(&self.config.routes, &name, path, method)
+            .to_string()
+    }
+}
+
+fn supervised(config: &Config, lasting: &Lasting) -> Option<App> {
+    let (state, upstream) = lasting.app.clone().zip(config.app_upstream())?;
+    Some(App { upstream, state })
 }
 
 fn running(upstream: &config::Upstream, lasting: &Lasting, mistakes: &Mistakes) -> Arc<Upstream> {
     let ca = upstream.ca.as_ref().map(|(path, _)| path.as_path());
     let peer = |peer: &config::Peer| lasting.peers.peer(&peer.addr, peer.protocol, ca);
-    let https = upstream.peers.iter().any(|peer| peer.protocol == PeerProtocol::Https);
-    let tls = https.then(|| tls::client_config(upstream.ca.as_ref(), mistakes)).flatten();
-    Arc::new(Upstream { name: upstream.name.clone(), peers: upstream.peers.iter().map(peer).collect(), tls })
+    let https = upstream
+        .peers
+        .iter()
+        .any(|peer| peer.protocol == PeerProtocol::Https);
+    let tls = https
+        .then(|| tls::client_config(upstream.ca.as_ref(), mistakes))
+        .flatten();
+    Arc::new(Upstream {
+        name: upstream.name.clone(),
+        peers: upstream.peers.iter().map(peer).collect(),
+        tls,
+    })
 }

@@ -11,7 +11,12 @@ pub(super) struct Listening(Vec<(SocketAddr, bool)>);
 
 impl Listening {
     /// What `config` wants bound that is not yet. Every address that cannot be had is a mistake.
-    pub(super) fn bind_missing(&self, config: &Config, workers: usize, mistakes: &Mistakes) -> Vec<Bound> {
+    pub(super) fn bind_missing(
+        &self,
+        config: &Config,
+        workers: usize,
+        mistakes: &Mistakes,
+    ) -> Vec<Bound> {
         wanted(config)
             .filter(|(listener, tls)| !self.0.iter().any(|(addr, _)| *addr == listener.addr) || self.changes(listener, *tls))
             .filter_map(|(listener, tls)| {
@@ -29,7 +34,9 @@ impl Listening {
     }
 
     fn changes(&self, listener: &Listener, tls: bool) -> bool {
-        self.0.iter().any(|(addr, was)| *addr == listener.addr && *was != tls)
+        self.0
+            .iter()
+            .any(|(addr, was)| *addr == listener.addr && *was != tls)
     }
 
     /// Hands new sockets to the workers and has them close what `config` no longer wants.
@@ -57,8 +64,11 @@ impl Listening {
 
     /// For people: `http://…, https://…`.
     pub(super) fn describe(&self) -> String {
-        let list: Vec<String> =
-            self.0.iter().map(|(addr, tls)| format!("{}://{addr}", if *tls { "https" } else { "http" })).collect();
+        let list: Vec<String> = self
+            .0
+            .iter()
+            .map(|(addr, tls)| format!("{}://{addr}", if *tls { "https" } else { "http" }))
+            .collect();
         list.join(", ")
     }
 }

@@ -1,12 +1,13 @@
-//! The boot story, told once: load, bind, fork the app, drop privileges, serve, reload, drain.
+//! The boot story, told once: load, bind, fork the app's supervisor, drop privileges, serve, reload, drain.
 
 mod boot;
 mod listeners;
 mod reload;
 mod serve;
 
-pub use boot::{Boot, Origin};
+pub use boot::{Boot, check_users};
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h).
@@ -20,7 +21,13 @@ pub fn run(boot: Boot) -> ExitCode {
         Ok(ready) => serve::serve(ready),
         Err(failed) => {
             eprint!("{}", failed.message);
-            ExitCode::from(failed.code)
+            failed.code
         }
     }
+}
+
+/// Whether messages on standard error may be coloured: on a terminal, unless `NO_COLOR` is set.
+pub fn stderr_colors() -> bool {
+    std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

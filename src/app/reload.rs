@@ -12,8 +12,6 @@ use crate::snapshot::{Lasting, Snapshot};
 
 /// Everything that a reload may change.
 pub(super) struct Reloader {
-    /// The file; `None` where the configuration cannot be read again (stdin, dev mode)
-    pub(super) path: Option<PathBuf>,
     pub(super) source: Arc<Source>,
     pub(super) lasting: Lasting,
     pub(super) listening: Listening,
@@ -23,7 +21,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Reads everything again and swaps it in whole, or says why not and changes nothing.
     pub(super) fn reload(&mut self, workers: &[WorkerHandle]) {
-        let source = match &self.path {
+        let source = match &self.source.path {
             Some(path) => match config::load(Some(path)) {
                 Ok(source) => source,
                 Err(error) => return refuse(&error.to_string()),
@@ -40,7 +38,9 @@ impl Reloader {
     fn prepare(&mut self, source: Arc<Source>, workers: &[WorkerHandle]) -> Result<(), Mistakes> {
         let next = Snapshot::load(&source, &self.lasting)?;
         let mistakes = Mistakes::new(Arc::clone(&source));
-        let bound = self.listening.bind_missing(&next.config, workers.len(), &mistakes);
+        let bound = self
+            .listening
+            .bind_missing(&next.config, workers.len(), &mistakes);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
@@ -55,17 +55,31 @@ impl Reloader {
         Ok(())
     }
 
-    /// The files whose change is a reason to reload.
+    /// The files whose change is a reason to reload. None in dev mode, which reads everything anew each time it starts.
     pub(super) fn files(&self) -> Vec<PathBuf> {
+        if self.lasting.dev {
+            return Vec::new();
+        }
         let snapshot = self.shared.live.load();
-        let certificates =
-            snapshot.config.certificates.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
-        self.path.iter().cloned().chain(certificates).collect()
+        let certificates = snapshot
+            .config
+            .certificates
+            .iter()
+            .flat_map(|files| [files.cert.clone(), files.key.clone()]);
+        self.source
+            .path
+            .iter()
+            .cloned()
+            .chain(certificates)
+            .collect()
     }
 }
 
 fn refuse(why: &str) {
-    error!("reload refused, the old configuration goes on serving:\n{}", why.trim_end());
+    error!(
+        "reload refused, the old configuration goes on serving:\n{}",
+        why.trim_end()
+    );
 }
 
 fn needs_restart(before: &Snapshot, next: &Snapshot) {
@@ -75,7 +89,13 @@ fn needs_restart(before: &Snapshot, next: &Snapshot) {
     if before.config.server.user.name != next.config.server.user.name {
         warn!("server.user has changed: that takes a restart");
     }
-    let command = |snapshot: &Snapshot| snapshot.config.app.as_ref().map(|app| (app.command.clone(), app.port));
+    let command = |snapshot: &Snapshot| {
+        snapshot
+            .config
+            .app
+            .as_ref()
+            .map(|app| (app.command.clone(), app.port))
+    };
     if command(before) != command(next) {
         warn!("[app] has changed: that takes a restart");
     }

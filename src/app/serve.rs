@@ -11,15 +11,21 @@ use tracing::{error, info, warn};
 
 use super::boot::Ready;
 use super::reload::Reloader;
+use crate::child::Supervisor;
 use crate::config::Watch;
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the app may take from SIGTERM until it is killed.
+const APP_STOPS: Duration = Duration::from_secs(5);
 
 /// Serves until told to stop.
 pub(super) fn serve(ready: Ready) -> ExitCode {
-    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+    let runtime = match Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "cannot make a runtime");
@@ -70,7 +76,12 @@ impl Signals {
 }
 
 async fn attend(ready: Ready) -> ExitCode {
-    let Ready { mut reloader, workers, supervisor, on_ready } = ready;
+    let Ready {
+        mut reloader,
+        workers,
+        supervisor,
+        on_ready,
+    } = ready;
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -79,7 +90,13 @@ async fn attend(ready: Ready) -> ExitCode {
         }
     };
     let mut watch = Watch::new(reloader.files());
-    let follower = supervisor.map(|supervisor| tokio::task::spawn_local(supervisor.follow()));
+    let app = match supervisor.map(Supervisor::follow).transpose() {
+        Ok(app) => app,
+        Err(error) => {
+            error!(%error, "cannot follow the app's supervisor");
+            return ExitCode::FAILURE;
+        }
+    };
     info!(
         listening = reloader.listening.describe(),
         workers = workers.len(),
@@ -114,7 +131,10 @@ async fn attend(ready: Ready) -> ExitCode {
         }
     };
     end(&reloader, workers).await;
-    drop(follower);
+    // Last, so that it can answer what is still in flight.
+    if let Some(app) = app {
+        app.stop(APP_STOPS).await;
+    }
     code
 }
 
@@ -127,7 +147,10 @@ async fn died(workers: &[WorkerHandle]) {
 /// Takes no more connections, and waits for those that are there; the second signal ends the wait.
 async fn drain(reloader: &mut Reloader, signals: &mut Signals, workers: &[WorkerHandle]) {
     let limit = reloader.shared.live.load().config.timeouts.drain;
-    info!(?limit, "draining: no new connections, what is in flight may finish");
+    info!(
+        ?limit,
+        "draining: no new connections, what is in flight may finish"
+    );
     for worker in workers {
         let _ = worker.commands.send(Command::Drain);
     }
@@ -137,7 +160,10 @@ async fn drain(reloader: &mut Reloader, signals: &mut Signals, workers: &[Worker
             return info!("drained");
         }
         if Instant::now() >= deadline {
-            return warn!(?limit, "timeouts.drain has passed: cutting off what is left");
+            return warn!(
+                ?limit,
+                "timeouts.drain has passed: cutting off what is left"
+            );
         }
         tokio::select! {
             event = signals.next() => if matches!(event, Event::Drain | Event::Stop) {

@@ -75,13 +75,21 @@ impl Activity {
     pub fn overdue(&self, timeouts: &Timeouts) -> Overdue {
         if self.in_flight.load(Relaxed) > 0 {
             // Bodies have timers of their own; the idle phase that follows can end no earlier than this.
-            return Overdue::No { rest: timeouts.keepalive_idle };
+            return Overdue::No {
+                rest: timeouts.keepalive_idle,
+            };
         }
         let in_head = self.in_head();
-        let limit = if in_head { timeouts.request_head } else { timeouts.keepalive_idle };
+        let limit = if in_head {
+            timeouts.request_head
+        } else {
+            timeouts.keepalive_idle
+        };
         let passed = Duration::from_millis(self.now().saturating_sub(self.since.load(Relaxed)));
         match limit.checked_sub(passed).filter(|rest| !rest.is_zero()) {
-            Some(rest) => Overdue::No { rest: rest.max(Duration::from_millis(1)) },
+            Some(rest) => Overdue::No {
+                rest: rest.max(Duration::from_millis(1)),
+            },
             None if in_head => Overdue::Head,
             None => Overdue::Idle,
         }
@@ -116,7 +124,10 @@ mod tests {
     fn the_first_head_is_due_from_accept() {
         let activity = Activity::new(false);
         assert_eq!(activity.overdue(&timeouts(0, NEVER)), Overdue::Head);
-        assert!(matches!(activity.overdue(&timeouts(NEVER, 0)), Overdue::No { .. }));
+        assert!(matches!(
+            activity.overdue(&timeouts(NEVER, 0)),
+            Overdue::No { .. }
+        ));
     }
 
     #[test]
@@ -124,7 +135,10 @@ mod tests {
         let activity = Activity::new(false);
         activity.request_began();
         activity.bytes_arrived();
-        assert!(matches!(activity.overdue(&timeouts(0, 0)), Overdue::No { .. }));
+        assert!(matches!(
+            activity.overdue(&timeouts(0, 0)),
+            Overdue::No { .. }
+        ));
     }
 
     #[test]

@@ -93,7 +93,10 @@ impl Drop for RequestCtx {
     fn drop(&mut self) {
         self.conn.activity.request_ended();
         let Some(logged) = &self.logged else { return };
-        let target = logged.target.path_and_query().map_or("*", |target| target.as_str());
+        let target = logged
+            .target
+            .path_and_query()
+            .map_or("*", |target| target.as_str());
         let host = match (logged.target.authority(), &logged.host) {
             (Some(authority), _) => authority.as_str().as_bytes(),
             (None, Some(host)) => host.as_bytes(),

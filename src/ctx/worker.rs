@@ -31,7 +31,15 @@ pub struct Worker {
 impl Worker {
     /// A worker with an empty pool.
     pub fn new(live: Arc<ArcSwap<Snapshot>>, log: Rc<LogBuffer>, ids: IdSource) -> Self {
-        Self { live, pool: Pool::default(), log, ids, unflushed: Notify::new(), turn: Cell::new(0), tunnels: Rc::default() }
+        Self {
+            live,
+            pool: Pool::default(),
+            log,
+            ids,
+            unflushed: Notify::new(),
+            turn: Cell::new(0),
+            tunnels: Rc::default(),
+        }
     }
 
     /// The configuration of this moment. A request keeps the one that it began with.

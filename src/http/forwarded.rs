@@ -25,7 +25,8 @@ impl Client {
     /// A client at `ip` that came in over TLS or not, to `port` of ours.
     pub fn new(ip: IpAddr, tls: bool, port: u16) -> Self {
         let ip = ip.to_canonical();
-        let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        let value =
+            |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
         Self {
             ip,
             ip_value: value(&ip.to_string()),
@@ -49,11 +50,19 @@ impl Client {
 pub fn set(headers: &mut HeaderMap, client: &Client, host: Option<&HeaderValue>, trusted: bool) {
     if trusted {
         append_for(headers, client);
-        headers.entry(X_FORWARDED_PROTO).or_insert_with(|| client.proto.clone());
-        headers.entry(X_FORWARDED_PORT).or_insert_with(|| client.port.clone());
-        headers.entry(X_REAL_IP).or_insert_with(|| client.ip_value.clone());
+        headers
+            .entry(X_FORWARDED_PROTO)
+            .or_insert_with(|| client.proto.clone());
+        headers
+            .entry(X_FORWARDED_PORT)
+            .or_insert_with(|| client.port.clone());
+        headers
+            .entry(X_REAL_IP)
+            .or_insert_with(|| client.ip_value.clone());
         if let Some(host) = host {
-            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+            headers
+                .entry(X_FORWARDED_HOST)
+                .or_insert_with(|| host.clone());
         }
         return;
     }
@@ -74,7 +83,11 @@ fn drop_claims(headers: &mut HeaderMap) {
         name.starts_with("x-forwarded-") || name.contains('_')
     };
     if headers.keys().any(claims) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| claims(name)).cloned().collect();
+        let names: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| claims(name))
+            .cloned()
+            .collect();
         for name in names {
             headers.remove(name);
         }
@@ -104,13 +117,31 @@ mod tests {
     #[test]
     fn claims_of_untrusted_peers_never_pass() {
         let mut headers = HeaderMap::new();
-        for name in ["x-forwarded-for", "x-forwarded-ssl", "forwarded", "proxy", "x_forwarded_for", "x-real-ip"] {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static("6.6.6.6"));
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-ssl",
+            "forwarded",
+            "proxy",
+            "x_forwarded_for",
+            "x-real-ip",
+        ] {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static("6.6.6.6"),
+            );
         }
         headers.append("x-forwarded-for", HeaderValue::from_static("7.7.7.7"));
-        set(&mut headers, &client(), Some(&HeaderValue::from_static("a.example:8443")), false);
+        set(
+            &mut headers,
+            &client(),
+            Some(&HeaderValue::from_static("a.example:8443")),
+            false,
+        );
         let text = format!("{headers:?}");
-        assert!(!text.contains("6.6.6.6") && !text.contains("7.7.7.7"), "{text}");
+        assert!(
+            !text.contains("6.6.6.6") && !text.contains("7.7.7.7"),
+            "{text}"
+        );
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(headers["x-real-ip"], "192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "https");

@@ -28,13 +28,18 @@ pub fn strip(headers: &mut HeaderMap) {
 }
 
 fn strip_named(headers: &mut HeaderMap) {
-    let header::Entry::Occupied(entry) = headers.entry(header::CONNECTION) else { return };
+    let header::Entry::Occupied(entry) = headers.entry(header::CONNECTION) else {
+        return;
+    };
     let (_, values) = entry.remove_entry_mult();
     // The usual values name nothing but themselves; only others cost a list.
     let named: Vec<HeaderName> = values
         .flat_map(|value| {
             let tokens = value.to_str().unwrap_or_default().split(',');
-            tokens.map(str::trim).filter_map(unusual).collect::<Vec<_>>()
+            tokens
+                .map(str::trim)
+                .filter_map(unusual)
+                .collect::<Vec<_>>()
         })
         .collect();
     for name in named {
@@ -44,17 +49,32 @@ fn strip_named(headers: &mut HeaderMap) {
     }
 }
 
-const KEPT: [HeaderName; 4] = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TE];
+const KEPT: [HeaderName; 4] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+];
 
 fn unusual(token: &str) -> Option<HeaderName> {
-    let usual = ["keep-alive", "close", "upgrade", ""].iter().any(|usual| token.eq_ignore_ascii_case(usual));
-    if usual { None } else { HeaderName::from_bytes(token.as_bytes()).ok() }
+    let usual = ["keep-alive", "close", "upgrade", ""]
+        .iter()
+        .any(|usual| token.eq_ignore_ascii_case(usual));
+    if usual {
+        None
+    } else {
+        HeaderName::from_bytes(token.as_bytes()).ok()
+    }
 }
 
 /// Whether a comma-separated field has this token, in any case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers.get_all(name).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+        value.to_str().is_ok_and(|value| {
+            value
+                .split(',')
+                .any(|item| item.trim().eq_ignore_ascii_case(token))
+        })
     })
 }
 
@@ -63,7 +83,11 @@ pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<u64> {
     let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     value.split(',').find_map(|item| {
         let (name, seconds) = item.trim().split_once('=')?;
-        if name.trim().eq_ignore_ascii_case("timeout") { seconds.trim().parse().ok() } else { None }
+        if name.trim().eq_ignore_ascii_case("timeout") {
+            seconds.trim().parse().ok()
+        } else {
+            None
+        }
     })
 }
 
@@ -72,7 +96,15 @@ mod tests {
     use super::*;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -95,7 +127,11 @@ mod tests {
 
     #[test]
     fn connection_cannot_strip_framing_or_host() {
-        let mut headers = map(&[("connection", "content-length, host, TE"), ("content-length", "3"), ("host", "a")]);
+        let mut headers = map(&[
+            ("connection", "content-length, host, TE"),
+            ("content-length", "3"),
+            ("host", "a"),
+        ]);
         strip(&mut headers);
         assert_eq!(headers, map(&[("content-length", "3"), ("host", "a")]));
     }
@@ -109,9 +145,18 @@ mod tests {
 
     #[test]
     fn keep_alive_hints_are_read() {
-        assert_eq!(keep_alive_timeout(&map(&[("keep-alive", "timeout=5")])), Some(5));
-        assert_eq!(keep_alive_timeout(&map(&[("keep-alive", "max=100, Timeout = 72")])), Some(72));
-        assert_eq!(keep_alive_timeout(&map(&[("keep-alive", "timeout=x")])), None);
+        assert_eq!(
+            keep_alive_timeout(&map(&[("keep-alive", "timeout=5")])),
+            Some(5)
+        );
+        assert_eq!(
+            keep_alive_timeout(&map(&[("keep-alive", "max=100, Timeout = 72")])),
+            Some(72)
+        );
+        assert_eq!(
+            keep_alive_timeout(&map(&[("keep-alive", "timeout=x")])),
+            None
+        );
         assert_eq!(keep_alive_timeout(&map(&[])), None);
     }
 }

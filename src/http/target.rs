@@ -9,7 +9,11 @@ use std::borrow::Cow;
 /// different routes is refused, so that no spelling of a path opens a way around a route. What goes upstream is the raw
 /// path. Borrows, without a second look, when there is nothing to normalise.
 pub fn normalise(path: &str) -> Cow<'_, str> {
-    if is_normal(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(resolve(&decode(path))) }
+    if is_normal(path.as_bytes()) {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(resolve(&decode(path)))
+    }
 }
 
 fn is_normal(path: &[u8]) -> bool {
@@ -31,15 +35,26 @@ fn decode(path: &str) -> String {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         if byte == b'%'
-            && let Some(decoded) = bytes.get(at + 1).zip(bytes.get(at + 2)).and_then(|(&high, &low)| hex(high, low))
+            && let Some(decoded) = bytes
+                .get(at + 1)
+                .zip(bytes.get(at + 2))
+                .and_then(|(&high, &low)| hex(high, low))
             && (decoded.is_ascii_alphanumeric() || b"-._~/\\".contains(&decoded))
         {
-            out.push(if decoded == b'\\' { '/' } else { decoded as char });
+            out.push(if decoded == b'\\' {
+                '/'
+            } else {
+                decoded as char
+            });
             at += 3;
         } else {
             // Only whole characters are copied: a path from the wire may hold any UTF-8.
             let len = path[at..].chars().next().map_or(1, char::len_utf8);
-            out.push_str(if byte == b'\\' { "/" } else { &path[at..at + len] });
+            out.push_str(if byte == b'\\' {
+                "/"
+            } else {
+                &path[at..at + len]
+            });
             at += len;
         }
     }
@@ -94,7 +109,10 @@ mod tests {
     #[test]
     fn plain_paths_are_borrowed() {
         for path in ["/", "/a/b.c", "/a/b/", "/a;x=1/b", "*"] {
-            assert!(matches!(normalise(path), Cow::Borrowed(same) if same == path), "{path}");
+            assert!(
+                matches!(normalise(path), Cow::Borrowed(same) if same == path),
+                "{path}"
+            );
         }
     }
 

@@ -26,7 +26,8 @@ pub fn wanted<B>(request: &Request<B>) -> Option<Upgrade> {
         }
         Version::HTTP_2 => {
             let protocol = request.extensions().get::<Protocol>()?;
-            (request.method() == Method::CONNECT && protocol.as_str() == "websocket").then_some(Upgrade::Http2)
+            (request.method() == Method::CONNECT && protocol.as_str() == "websocket")
+                .then_some(Upgrade::Http2)
         }
         _ => None,
     }
@@ -39,7 +40,9 @@ pub fn request(headers: &mut HeaderMap, upgrade: Upgrade, key: impl FnOnce() -> 
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     if upgrade == Upgrade::Http2 {
         headers.insert(header::SEC_WEBSOCKET_KEY, key());
-        headers.entry(header::SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
+        headers
+            .entry(header::SEC_WEBSOCKET_VERSION)
+            .or_insert(HeaderValue::from_static("13"));
     }
 }
 
@@ -63,12 +66,19 @@ mod tests {
     use super::*;
 
     fn get(upgrade: &str, connection: &str) -> Request<()> {
-        Request::builder().header("upgrade", upgrade).header("connection", connection).body(()).unwrap()
+        Request::builder()
+            .header("upgrade", upgrade)
+            .header("connection", connection)
+            .body(())
+            .unwrap()
     }
 
     #[test]
     fn only_websocket_is_passed() {
-        assert_eq!(wanted(&get("WebSocket", "keep-alive, Upgrade")), Some(Upgrade::Http1));
+        assert_eq!(
+            wanted(&get("WebSocket", "keep-alive, Upgrade")),
+            Some(Upgrade::Http1)
+        );
         assert_eq!(wanted(&get("h2c", "Upgrade")), None);
         assert_eq!(wanted(&get("websocket", "keep-alive")), None);
         let mut post = get("websocket", "upgrade");
@@ -90,7 +100,9 @@ mod tests {
     #[test]
     fn http2_gets_the_fields_that_http1_needs() {
         let mut headers = HeaderMap::new();
-        request(&mut headers, Upgrade::Http2, || HeaderValue::from_static("key"));
+        request(&mut headers, Upgrade::Http2, || {
+            HeaderValue::from_static("key")
+        });
         assert_eq!(headers["sec-websocket-key"], "key");
         assert_eq!(headers["sec-websocket-version"], "13");
         headers.insert("sec-websocket-accept", HeaderValue::from_static("x"));

@@ -40,7 +40,9 @@ pub(super) async fn forward(
     upgrade: Option<Upgrade>,
 ) -> Result<Outcome, ProxyError> {
     let limit = route.limits.request_body;
-    if let Some(limit) = limit.filter(|limit| content_length(request.headers()).is_some_and(|length| length > *limit)) {
+    if let Some(limit) = limit
+        .filter(|limit| content_length(request.headers()).is_some_and(|length| length > *limit))
+    {
         return Err(ProxyError::BodyTooLarge(limit));
     }
     hold::until_ready(snapshot, index, ctx, request.headers()).await?;
@@ -62,14 +64,23 @@ pub(super) async fn forward(
         }
         RequestBody::Incoming(Box::new(limited))
     };
-    let exchange = Exchange { upstream: &snapshot.upstreams[index], route, gate };
-    let (response, lease) = match exchange.run(Request::from_parts(head, body), ctx).await {
-        Ok(answered) => answered,
-        Err(Failed::Lost(error)) => return Err(error),
-        Err(Failed::Refused(error, unsent)) => {
-            // A supervised app that is restarting refuses connections for a moment; the request has not left yet.
-            hold::after_refusal(snapshot, index, ctx, unsent.headers(), error).await?;
-            exchange.run(unsent, ctx).await.map_err(Failed::into_error)?
+    let exchange = Exchange {
+        upstream: &snapshot.upstreams[index],
+        route,
+        gate,
+    };
+    let mut request = Request::from_parts(head, body);
+    let mut refused_since = None;
+    let (response, lease) = loop {
+        match exchange.run(request, ctx).await {
+            Ok(answered) => break answered,
+            Err(Failed::Lost(error)) => return Err(error),
+            Err(Failed::Refused(error, unsent)) => {
+                // The request has not left yet: a supervised app that is restarting may have it later.
+                let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
+                hold::after_refusal(snapshot, index, ctx, unsent.headers(), since, error).await?;
+                request = *unsent;
+            }
         }
     };
     answer(response, lease, route, client_upgrade.zip(upgrade))
@@ -106,7 +117,9 @@ fn rewrite(
 /// HTTP/2 lets a client split its cookies over several fields; HTTP/1.1 knows one (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut values = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (values.next(), values.next()) else { return };
+    let (Some(first), Some(second)) = (values.next(), values.next()) else {
+        return;
+    };
     let mut joined = [first.as_bytes(), second.as_bytes()].join(&b"; "[..]);
     for value in values {
         joined.extend_from_slice(b"; ");
@@ -119,7 +132,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Path and query byte for byte as they came, less the prefix that the route strips.
 fn origin_form(uri: &Uri, strip: Option<&str>) -> Uri {
-    let whole = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let whole = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or(PathAndQuery::from_static("/"));
     let stripped = strip
         .and_then(|prefix| target::strip_prefix(whole.as_str(), prefix))
         .and_then(|rest| PathAndQuery::try_from(rest.as_ref()).ok());
@@ -127,7 +143,12 @@ fn origin_form(uri: &Uri, strip: Option<&str>) -> Uri {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Holds a body back until the upstream has said `100 Continue`. Behind a lock since hyper wants its callback `Sync`.
@@ -168,12 +189,12 @@ impl Exchange<'_> {
             match self.attempt(peer, request, ctx).await {
                 Err(Failed::Refused(error, unsent)) => {
                     last = error;
-                    request = unsent;
+                    request = *unsent;
                 }
                 ended => return ended,
             }
         }
-        Err(Failed::Refused(last, request))
+        Err(Failed::Refused(last, Box::new(request)))
     }
 
     /// One peer: over an idle connection if there is one, and where that was stale, over another.
@@ -187,13 +208,20 @@ impl Exchange<'_> {
         let tls = self.upstream.tls.as_ref();
         for tried in 0.. {
             let pool = &ctx.worker.pool;
-            let lease =
-                if tried < STALE_TRIES { pool.lease(peer, tls, limit).await } else { pool.open(peer, tls, limit).await };
+            let lease = if tried < STALE_TRIES {
+                pool.lease(peer, tls, limit).await
+            } else {
+                pool.open(peer, tls, limit).await
+            };
             let mut lease = match lease {
                 Ok(lease) => lease,
-                Err(error) => return Err(Failed::Refused(error, request)),
+                Err(error) => return Err(Failed::Refused(error, Box::new(request))),
             };
-            let spare = if lease.reused() { replay(&request) } else { None };
+            let spare = if lease.reused() {
+                replay(&request)
+            } else {
+                None
+            };
             address(&mut request, peer, lease.is_h2());
             if let Some(gate) = self.gate.clone() {
                 hyper::ext::on_informational(&mut request, move |response| {
@@ -210,8 +238,14 @@ impl Exchange<'_> {
                 Ok(Ok(response)) => return Ok((response, lease)),
                 Err(error) => return Err(Failed::Lost(error)),
                 // Not a byte was written: nothing can happen twice.
-                Ok(Err(SendError { unsent: Some(unsent), .. })) if stale => request = unsent,
-                Ok(Err(SendError { error, unsent: None })) => match spare.filter(|_| closed(&error)) {
+                Ok(Err(SendError {
+                    unsent: Some(unsent),
+                    ..
+                })) if stale => request = unsent,
+                Ok(Err(SendError {
+                    error,
+                    unsent: None,
+                })) => match spare.filter(|_| closed(&error)) {
                     // The peer closed an idle connection just as it was used; what is idempotent may go again, once.
                     Some(spare) if tried < STALE_TRIES => request = spare,
                     _ => return Err(Failed::Lost(lost(&error, ctx))),
@@ -232,11 +266,16 @@ impl Exchange<'_> {
     ) -> Result<Result<Response<Incoming>, SendError>, ProxyError> {
         let limit = self.route.timeouts.upstream_response;
         let mut deadline = tokio::time::Instant::now() + limit;
-        let expect = self.gate.as_ref().map(|gate| (gate, tokio::time::Instant::now() + EXPECT_PATIENCE));
+        let expect = self
+            .gate
+            .as_ref()
+            .map(|gate| (gate, tokio::time::Instant::now() + EXPECT_PATIENCE));
         let mut sending = std::pin::pin!(lease.send(request));
         let mut waiting_for_100 = expect.is_some();
         loop {
-            let next = expect.filter(|_| waiting_for_100).map_or(deadline, |(_, soon)| soon.min(deadline));
+            let next = expect
+                .filter(|_| waiting_for_100)
+                .map_or(deadline, |(_, soon)| soon.min(deadline));
             tokio::select! {
                 biased;
                 sent = &mut sending => return Ok(sent),
@@ -259,17 +298,9 @@ impl Exchange<'_> {
 /// Why an attempt brought no response.
 enum Failed {
     /// Nothing was sent: the next peer may have it
-    Refused(ProxyError, Request<RequestBody>),
+    Refused(ProxyError, Box<Request<RequestBody>>),
     /// It may have been seen
     Lost(ProxyError),
-}
-
-impl Failed {
-    fn into_error(self) -> ProxyError {
-        match self {
-            Self::Refused(error, _) | Self::Lost(error) => error,
-        }
-    }
 }
 
 /// A copy to send again should a reused connection turn out to be closing: only of what is idempotent and has no body.
@@ -288,7 +319,11 @@ fn replay(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 fn address(request: &mut Request<RequestBody>, peer: &Peer, h2: bool) {
     if !h2 {
         if !request.headers().contains_key(header::HOST) {
-            let name = if peer.protocol == PeerProtocol::Http1 { &peer.display } else { "localhost" };
+            let name = if peer.protocol == PeerProtocol::Http1 {
+                &peer.display
+            } else {
+                "localhost"
+            };
             let host = HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("localhost"));
             request.headers_mut().insert(header::HOST, host);
         }
@@ -299,9 +334,20 @@ fn address(request: &mut Request<RequestBody>, peer: &Peer, h2: bool) {
     }
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(header::HOST);
-    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    if let Ok(uri) = Uri::builder().scheme("http").authority(authority).path_and_query(target).build() {
+    let authority = host
+        .as_ref()
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("localhost");
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", PathAndQuery::as_str);
+    if let Ok(uri) = Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(target)
+        .build()
+    {
         *request.uri_mut() = uri;
     }
 }
@@ -313,7 +359,9 @@ fn closed(error: &hyper::Error) -> bool {
 
 fn io_error(error: &hyper::Error) -> bool {
     use std::error::Error;
-    error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+    error
+        .source()
+        .is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// Whose fault a lost exchange is: the client's, when its own body broke it.
@@ -340,7 +388,10 @@ fn answer(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let idle = (!is_event_stream(&head.headers)).then_some(route.timeouts.upstream_idle);
-    Ok(Outcome::Reply(Response::from_parts(head, ReplyBody::upstream(incoming, lease, idle))))
+    Ok(Outcome::Reply(Response::from_parts(
+        head,
+        ReplyBody::upstream(incoming, lease, idle),
+    )))
 }
 
 fn switch(
@@ -349,10 +400,14 @@ fn switch(
     upgrade: Option<(OnUpgrade, Upgrade)>,
 ) -> Result<Outcome, ProxyError> {
     let Some((client, upgrade)) = upgrade else {
-        return Err(ProxyError::Malformed("101 to a request that asked for no upgrade".to_owned()));
+        return Err(ProxyError::Malformed(
+            "101 to a request that asked for no upgrade".to_owned(),
+        ));
     };
     if !hop::has_token(response.headers(), &header::UPGRADE, "websocket") {
-        return Err(ProxyError::Malformed("101 to a protocol other than websocket".to_owned()));
+        return Err(ProxyError::Malformed(
+            "101 to a protocol other than websocket".to_owned(),
+        ));
     }
     let upstream = hyper::upgrade::on(&mut response);
     lease.detach();

@@ -16,8 +16,8 @@ use crate::config::Action;
 use crate::ctx::{Conn, RequestCtx, Worker};
 use crate::error::{Fault, ProxyError};
 use crate::http::host::{self, Host};
-use crate::http::upgrade::{self, Upgrade};
 use crate::http::target;
+use crate::http::upgrade::{self, Upgrade};
 use crate::snapshot::Snapshot;
 
 /// How a request ends.
@@ -71,17 +71,22 @@ async fn serve(
     let route = &snapshot.config.routes[find(snapshot, &host, request.uri().path(), &method)?];
     match &route.action {
         Action::Proxy(upstream) => forward(snapshot, route, *upstream, ctx, request, upgrade).await,
-        Action::Redirect { location, status } => {
-            Ok(Outcome::Reply(respond::redirect(&request, &host, location, *status)))
-        }
-        Action::Respond { status, body, content_type } => {
-            Ok(Outcome::Reply(respond::fixed(*status, body, content_type)))
-        }
+        Action::Redirect { location, status } => Ok(Outcome::Reply(respond::redirect(
+            &request, &host, location, *status,
+        ))),
+        Action::Respond {
+            status,
+            body,
+            content_type,
+        } => Ok(Outcome::Reply(respond::fixed(*status, body, content_type))),
     }
 }
 
 /// The method that routes see. TRACE would show a client what the proxy adds, and CONNECT is for forward proxies.
-fn method<B>(request: &Request<B>, upgrade: Option<Upgrade>) -> Result<Cow<'_, Method>, ProxyError> {
+fn method<B>(
+    request: &Request<B>,
+    upgrade: Option<Upgrade>,
+) -> Result<Cow<'_, Method>, ProxyError> {
     match *request.method() {
         Method::CONNECT if upgrade == Some(Upgrade::Http2) => Ok(Cow::Owned(Method::GET)),
         Method::CONNECT | Method::TRACE => Err(ProxyError::MethodRefused),
@@ -91,22 +96,34 @@ fn method<B>(request: &Request<B>, upgrade: Option<Upgrade>) -> Result<Cow<'_, M
 
 /// The route for a request. One that another spelling of the same path would take to another route is refused: the app
 /// may well read the path in that other way.
-fn find(snapshot: &Snapshot, host: &Host<'_>, path: &str, method: &Method) -> Result<usize, ProxyError> {
+fn find(
+    snapshot: &Snapshot,
+    host: &Host<'_>,
+    path: &str,
+    method: &Method,
+) -> Result<usize, ProxyError> {
     let found = snapshot.table.find(&host.name, path, method);
     if let Cow::Owned(normal) = target::normalise(path)
         && snapshot.table.find(&host.name, &normal, method) != found
     {
-        return Err(ProxyError::BadRequest("The path can be read in two ways that belong to different routes."));
+        return Err(ProxyError::BadRequest(
+            "The path can be read in two ways that belong to different routes.",
+        ));
     }
     found.ok_or(ProxyError::NoRoute)
 }
 
 /// An upstream's fault is the operator's business; a client's is noise unless asked for.
 fn log(ctx: &RequestCtx, error: &ProxyError) {
-    let upstream = ctx.upstream.as_ref().map_or("", |peer| peer.display.as_str());
+    let upstream = ctx
+        .upstream
+        .as_ref()
+        .map_or("", |peer| peer.display.as_str());
     let status = error.status().as_u16();
     match error.fault() {
         Fault::Client => debug!(id = %ctx.id, status, reason = %error, "request refused"),
-        Fault::Upstream | Fault::Internal => warn!(id = %ctx.id, status, upstream, reason = %error, "request failed"),
+        Fault::Upstream | Fault::Internal => {
+            warn!(id = %ctx.id, status, upstream, reason = %error, "request failed")
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::respond;
 use crate::child::AppState;
@@ -15,8 +15,10 @@ use crate::snapshot::{App, Snapshot};
 const BROWSER: Duration = Duration::from_secs(5);
 /// An app that restarts sooner than this is waited for; a longer back-off means that it crashes again and again.
 const SOON: Duration = Duration::from_secs(1);
-/// How long it may take until the supervisor knows of a crash that a refused connection told us of.
-const NEWS: Duration = Duration::from_millis(500);
+/// How long an app that runs but refuses connections is given: its own watcher may be restarting it.
+const RESTART: Duration = Duration::from_secs(5);
+/// How often such an app is tried again.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Waits until the app behind the upstream at `index` is ready; at once for one that is not supervised.
 ///
@@ -29,28 +31,37 @@ pub(super) async fn until_ready(
     headers: &HeaderMap,
 ) -> Result<(), ProxyError> {
     match supervised(snapshot, index) {
-        Some(app) if !matches!(*app.state.borrow(), AppState::Ready) => wait(app, snapshot, ctx, headers).await,
+        Some(app) if !matches!(*app.state.borrow(), AppState::Ready) => {
+            wait(app, snapshot, ctx, headers).await
+        }
         _ => Ok(()),
     }
 }
 
-/// After a refused connection: waits for the restart that it may be the first sign of.
+/// After a refused connection, which is the first sign of a restart: waits for the app, or a moment if it seems well.
+/// `since` is when the first connection for this request was refused.
 ///
 /// # Errors
-/// `refused` itself where there is no supervised app or it has not gone down, else as [`until_ready`].
+/// `refused` itself where there is no supervised app or it has refused for too long, else as [`until_ready`].
 pub(super) async fn after_refusal(
     snapshot: &Snapshot,
     index: usize,
     ctx: &RequestCtx,
     headers: &HeaderMap,
+    since: Instant,
     refused: ProxyError,
 ) -> Result<(), ProxyError> {
-    let Some(app) = supervised(snapshot, index) else { return Err(refused) };
+    let Some(app) = supervised(snapshot, index) else {
+        return Err(refused);
+    };
     let mut state = app.state.clone();
     let down = state.wait_for(|state| !matches!(state, AppState::Ready));
-    match tokio::time::timeout(NEWS, down).await {
+    match timeout(RETRY, down).await {
         Ok(Ok(_)) => wait(app, snapshot, ctx, headers).await,
-        _ => Err(refused),
+        // The supervisor is gone, and the app with it.
+        Ok(Err(_)) => Err(refused),
+        Err(_) if since.elapsed() < RESTART => Ok(()),
+        Err(_) => Err(refused),
     }
 }
 
@@ -58,8 +69,17 @@ fn supervised(snapshot: &Snapshot, index: usize) -> Option<&App> {
     snapshot.app.as_ref().filter(|app| app.upstream == index)
 }
 
-async fn wait(app: &App, snapshot: &Snapshot, ctx: &RequestCtx, headers: &HeaderMap) -> Result<(), ProxyError> {
-    let patience = if respond::is_browser(headers) { BROWSER } else { snapshot.config.timeouts.upstream_response };
+async fn wait(
+    app: &App,
+    snapshot: &Snapshot,
+    ctx: &RequestCtx,
+    headers: &HeaderMap,
+) -> Result<(), ProxyError> {
+    let patience = if respond::is_browser(headers) {
+        BROWSER
+    } else {
+        snapshot.config.timeouts.upstream_response
+    };
     let deadline = Instant::now() + patience;
     let mut state = app.state.clone();
     tracing::debug!(id = %ctx.id, "request waits for the app");
@@ -74,6 +94,7 @@ async fn wait(app: &App, snapshot: &Snapshot, ctx: &RequestCtx, headers: &Header
 fn crashes(state: &AppState) -> bool {
     match state {
         AppState::Exited { restart_in, .. } => *restart_in >= SOON,
-        _ => false,
+        AppState::Stopped(_) => true,
+        AppState::Starting { .. } | AppState::Ready => false,
     }
 }

@@ -48,8 +48,13 @@ pub enum ReplyError {
 impl std::fmt::Display for ReplyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Upstream(error) => write!(f, "upstream broke off in mid-body: {}", super::chain(error)),
-            Self::Idle(limit) => write!(f, "upstream sent nothing for timeouts.upstream_idle ({limit:?})"),
+            Self::Upstream(error) => {
+                write!(f, "upstream broke off in mid-body: {}", super::chain(error))
+            }
+            Self::Idle(limit) => write!(
+                f,
+                "upstream sent nothing for timeouts.upstream_idle ({limit:?})"
+            ),
         }
     }
 }
@@ -63,7 +68,11 @@ impl ReplyBody {
             lease.finish();
             return Self::Empty;
         }
-        Self::Upstream(Streamed { incoming, lease: Some(lease), idle: IdleTimer::new(idle) })
+        Self::Upstream(Streamed {
+            incoming,
+            lease: Some(lease),
+            idle: IdleTimer::new(idle),
+        })
     }
 }
 
@@ -99,12 +108,18 @@ impl Streamed {
 impl Reply {
     /// The body of the response to the request of `ctx`.
     pub(super) fn new(body: ReplyBody, ctx: RequestCtx) -> Self {
-        Self { body, ctx: Some(ctx) }
+        Self {
+            body,
+            ctx: Some(ctx),
+        }
     }
 
     /// The body of a response that a tunnel follows: the request goes on with that.
     pub(super) fn none() -> Self {
-        Self { body: ReplyBody::Empty, ctx: None }
+        Self {
+            body: ReplyBody::Empty,
+            ctx: None,
+        }
     }
 
     fn note(&mut self, reason: impl FnOnce() -> String) {
@@ -140,7 +155,10 @@ impl Body for Reply {
             Poll::Ready(Some(Err(error))) => {
                 let reason = error.to_string();
                 if let Some(ctx) = &self.ctx {
-                    let upstream = ctx.upstream.as_ref().map_or("", |peer| peer.display.as_str());
+                    let upstream = ctx
+                        .upstream
+                        .as_ref()
+                        .map_or("", |peer| peer.display.as_str());
                     tracing::warn!(id = %ctx.id, upstream, reason, "response cut off");
                 }
                 self.note(|| reason);
@@ -170,7 +188,8 @@ impl Body for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        let unfinished = matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.lease.is_some());
+        let unfinished =
+            matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.lease.is_some());
         if unfinished {
             self.note(|| "client went away in mid-response".to_owned());
         }

@@ -10,8 +10,8 @@ use super::reply::ReplyBody;
 use crate::child::AppState;
 use crate::ctx::RequestCtx;
 use crate::error::ProxyError;
-use crate::http::host::Host;
 use crate::http::hop::has_token;
+use crate::http::host::Host;
 use crate::snapshot::Snapshot;
 
 /// What an error page needs to know of a request that is gone by then.
@@ -46,7 +46,11 @@ impl Asks {
 fn form(headers: &HeaderMap) -> Form {
     let accepts = |kind: &str| {
         headers.get_all(header::ACCEPT).iter().any(|value| {
-            value.to_str().is_ok_and(|value| value.split([',', ';']).any(|item| item.trim().eq_ignore_ascii_case(kind)))
+            value.to_str().is_ok_and(|value| {
+                value
+                    .split([',', ';'])
+                    .any(|item| item.trim().eq_ignore_ascii_case(kind))
+            })
         })
     };
     if accepts("text/html") {
@@ -65,9 +69,19 @@ pub(super) fn is_browser(headers: &HeaderMap) -> bool {
 
 /// The same address over TLS. 308 keeps the method and the body (RFC 9110 section 15.4.9).
 pub(super) fn to_https<B>(request: &Request<B>, host: &Host<'_>, port: u16) -> Response<ReplyBody> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let port = if port == 443 { String::new() } else { format!(":{port}") };
-    moved(&format!("https://{}{port}{target}", host.name), StatusCode::PERMANENT_REDIRECT)
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let port = if port == 443 {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    moved(
+        &format!("https://{}{port}{target}", host.name),
+        StatusCode::PERMANENT_REDIRECT,
+    )
 }
 
 /// A route's redirect, with `{host}` and `{path}` filled in.
@@ -77,8 +91,16 @@ pub(super) fn redirect<B>(
     location: &str,
     status: StatusCode,
 ) -> Response<ReplyBody> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    moved(&location.replace("{host}", &host.name).replace("{path}", target), status)
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    moved(
+        &location
+            .replace("{host}", &host.name)
+            .replace("{path}", target),
+        status,
+    )
 }
 
 fn moved(location: &str, status: StatusCode) -> Response<ReplyBody> {
@@ -94,15 +116,26 @@ fn moved(location: &str, status: StatusCode) -> Response<ReplyBody> {
 }
 
 /// A route's fixed response.
-pub(super) fn fixed(status: StatusCode, body: &Bytes, content_type: &HeaderValue) -> Response<ReplyBody> {
+pub(super) fn fixed(
+    status: StatusCode,
+    body: &Bytes,
+    content_type: &HeaderValue,
+) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::Full(body.clone()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type.clone());
     response
 }
 
 /// The page for an error: what it was, the request's id to find the reason in the log, and, in dev mode, what helps.
-pub(super) fn error(snapshot: &Snapshot, asks: &Asks, ctx: &RequestCtx, error: &ProxyError) -> Response<ReplyBody> {
+pub(super) fn error(
+    snapshot: &Snapshot,
+    asks: &Asks,
+    ctx: &RequestCtx,
+    error: &ProxyError,
+) -> Response<ReplyBody> {
     let mut page = Page {
         status: error.status(),
         message: error.public().to_owned(),
@@ -118,7 +151,11 @@ pub(super) fn error(snapshot: &Snapshot, asks: &Asks, ctx: &RequestCtx, error: &
         Form::Html => ("text/html; charset=utf-8", page.html()),
         Form::Json => ("application/json", page.json()),
     };
-    let mut response = fixed(page.status, &Bytes::from(body), &HeaderValue::from_static(content_type));
+    let mut response = fixed(
+        page.status,
+        &Bytes::from(body),
+        &HeaderValue::from_static(content_type),
+    );
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match error {
@@ -138,8 +175,15 @@ pub(super) fn error(snapshot: &Snapshot, asks: &Asks, ctx: &RequestCtx, error: &
 fn explain(page: &mut Page, snapshot: &Snapshot, asks: &Asks, error: &ProxyError) {
     match error {
         ProxyError::NoRoute => {
-            let host = asks.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-            let host = asks.uri.authority().map_or(host, http::uri::Authority::as_str);
+            let host = asks
+                .host
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or_default();
+            let host = asks
+                .uri
+                .authority()
+                .map_or(host, http::uri::Authority::as_str);
             page.detail = snapshot.near_misses(host, asks.uri.path(), &asks.method);
         }
         ProxyError::AppDown(_) => {
@@ -147,10 +191,12 @@ fn explain(page: &mut Page, snapshot: &Snapshot, asks: &Asks, error: &ProxyError
             let state = app.state.borrow();
             page.reload = true;
             page.message = state.to_string();
-            if let AppState::Exited { stderr, .. } = &*state {
-                page.detail = stderr.join("\n");
-            } else {
-                page.status = StatusCode::SERVICE_UNAVAILABLE;
+            match &*state {
+                AppState::Exited { stderr, .. } => page.detail = stderr.join("\n"),
+                AppState::Stopped(_) => {}
+                AppState::Starting { .. } | AppState::Ready => {
+                    page.status = StatusCode::SERVICE_UNAVAILABLE;
+                }
             }
         }
         _ => {
@@ -192,8 +238,16 @@ impl Page {
     }
 
     fn html(&self) -> String {
-        let reload = if self.reload { "<script>setTimeout(()=>location.reload(),1000)</script>" } else { "" };
-        let note = if self.reload { "<p class=n>This page reloads itself until the app is back.</p>" } else { "" };
+        let reload = if self.reload {
+            "<script>setTimeout(()=>location.reload(),1000)</script>"
+        } else {
+            ""
+        };
+        let note = if self.reload {
+            "<p class=n>This page reloads itself until the app is back.</p>"
+        } else {
+            ""
+        };
         let detail = match self.detail.trim_end() {
             "" => String::new(),
             detail => format!("<pre>{}</pre>", escape(detail)),
@@ -235,12 +289,21 @@ mod tests {
     use super::*;
 
     fn asks(accept: &str) -> Form {
-        Asks::of(&Request::builder().header("accept", accept).body(()).unwrap()).form
+        Asks::of(
+            &Request::builder()
+                .header("accept", accept)
+                .body(())
+                .unwrap(),
+        )
+        .form
     }
 
     #[test]
     fn the_form_is_what_the_client_asks_for() {
-        assert_eq!(asks("text/html,application/xhtml+xml,*/*;q=0.8"), Form::Html);
+        assert_eq!(
+            asks("text/html,application/xhtml+xml,*/*;q=0.8"),
+            Form::Html
+        );
         assert_eq!(asks("application/json, text/plain, */*"), Form::Json);
         assert_eq!(asks("*/*"), Form::Text);
     }
@@ -261,7 +324,11 @@ mod tests {
 
     #[test]
     fn https_redirects_keep_path_and_query() {
-        let request = Request::builder().uri("/a%2Fb?c=d").header("host", "Example.com:8080").body(()).unwrap();
+        let request = Request::builder()
+            .uri("/a%2Fb?c=d")
+            .header("host", "Example.com:8080")
+            .body(())
+            .unwrap();
         let host = crate::http::host::of(&request).unwrap();
         let at = |port| to_https(&request, &host, port).headers()["location"].clone();
         assert_eq!(at(443), "https://example.com/a%2Fb?c=d");

@@ -31,22 +31,24 @@ pub(super) struct Ends {
 }
 
 /// Runs a tunnel by itself. The request that began it is logged when it ends.
-pub(super) fn spawn(ends: Ends, mut ctx: RequestCtx) {
+pub(super) fn spawn(ends: Ends, ctx: RequestCtx) {
     let guard = ctx.worker.tunnel();
+    let mut counted = Counted {
+        moved: Moved::default(),
+        ctx,
+    };
     tokio::task::spawn_local(async move {
         let _guard = guard;
         let (client, upstream) = match tokio::try_join!(ends.client, ends.upstream) {
             Ok(ends) => ends,
             Err(error) => {
-                ctx.reason = Some(format!("upgrade failed: {}", super::chain(&error)));
-                return;
+                return counted.broke(format!("upgrade failed: {}", super::chain(&error)));
             }
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let mut counted = Counted { moved: Moved::default(), ctx };
         if let Err(error) = run(&mut client, &mut upstream, &mut counted.moved).await {
             debug!(id = %counted.ctx.id, %error, "tunnel broken");
-            counted.ctx.reason = Some(format!("tunnel broken: {error}"));
+            counted.broke(format!("tunnel broken: {error}"));
         }
     });
 }
@@ -55,6 +57,12 @@ pub(super) fn spawn(ends: Ends, mut ctx: RequestCtx) {
 struct Counted {
     moved: Moved,
     ctx: RequestCtx,
+}
+
+impl Counted {
+    fn broke(&mut self, why: String) {
+        self.ctx.reason = Some(why);
+    }
 }
 
 impl Drop for Counted {
@@ -87,7 +95,11 @@ where
     poll_fn(|cx| {
         let up_ended = up.poll(cx, client, upstream, &mut moved.up)?;
         let down_ended = down.poll(cx, upstream, client, &mut moved.down)?;
-        if up_ended.is_ready() && down_ended.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if up_ended.is_ready() && down_ended.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }
@@ -109,7 +121,13 @@ enum Phase {
 }
 
 impl Direction {
-    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, moved: &mut u64) -> Poll<io::Result<()>>
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        moved: &mut u64,
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -181,7 +199,11 @@ impl Direction {
     }
 }
 
-fn write<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, to: &mut W, bytes: &[u8]) -> Poll<io::Result<usize>> {
+fn write<W: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    to: &mut W,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
     match ready!(Pin::new(to).poll_write(cx, bytes))? {
         0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         count => Poll::Ready(Ok(count)),

@@ -29,14 +29,18 @@ use crate::stream::Stream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
 const GOODBYE: Duration = Duration::from_secs(1);
-const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-const PLAINTEXT_ON_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+const TIMED_OUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const PLAINTEXT_ON_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 59\r\n\r\nThis port speaks TLS: use https:// instead of http://.     \n";
 
 /// Serves one client until it is done.
 pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, tls: bool) {
     let snapshot = worker.snapshot();
-    let Some((stream, h2)) = open(stream, tls, &snapshot).await else { return };
+    let Some((stream, h2)) = open(stream, tls, &snapshot).await else {
+        return;
+    };
     let (h2, head) = match h2 {
         Some(h2) => (h2, Bytes::new()),
         None => return sniffed(worker, client, stream, &snapshot).await,
@@ -46,7 +50,11 @@ pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStr
 }
 
 /// The handshake, if there is one, and whether it chose HTTP/2; plaintext leaves that open.
-async fn open(mut stream: TcpStream, tls: bool, snapshot: &Snapshot) -> Option<(Stream, Option<bool>)> {
+async fn open(
+    mut stream: TcpStream,
+    tls: bool,
+    snapshot: &Snapshot,
+) -> Option<(Stream, Option<bool>)> {
     let config = match (&snapshot.tls, tls) {
         (_, false) => return Some((Stream::Tcp(stream), None)),
         (Some(config), true) => Arc::clone(config),
@@ -56,7 +64,12 @@ async fn open(mut stream: TcpStream, tls: bool, snapshot: &Snapshot) -> Option<(
         }
     };
     let limit = snapshot.config.timeouts.tls_handshake;
-    match timeout(limit, TlsAcceptor::from(config).accept(stream).into_fallible()).await {
+    match timeout(
+        limit,
+        TlsAcceptor::from(config).accept(stream).into_fallible(),
+    )
+    .await
+    {
         Ok(Ok(stream)) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Some((Stream::TlsServer(Box::new(stream)), Some(h2)))
@@ -70,15 +83,25 @@ async fn open(mut stream: TcpStream, tls: bool, snapshot: &Snapshot) -> Option<(
             None
         }
         Err(_) => {
-            debug!(?limit, "TLS handshake took longer than timeouts.tls_handshake");
+            debug!(
+                ?limit,
+                "TLS handshake took longer than timeouts.tls_handshake"
+            );
             None
         }
     }
 }
 
 fn looks_like_plaintext(error: &io::Error) -> bool {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(cause, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+    let cause = error
+        .get_ref()
+        .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        cause,
+        Some(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType
+        ))
+    )
 }
 
 /// Plaintext: HTTP/2 with prior knowledge is told by its preface (RFC 9113 section 3.4).
@@ -94,7 +117,14 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, sna
     };
     let limit = snapshot.config.timeouts.request_head;
     let drain = async {
-        poll_fn(|cx| if client.draining(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|cx| {
+            if client.draining(cx) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
         tokio::time::sleep(GOODBYE).await;
         Ok(Err(io::ErrorKind::Interrupted.into()))
     };
@@ -151,12 +181,12 @@ async fn speak(
         report(end.await);
     } else {
         let mut builder = http1::Builder::new();
+        // Not `pipeline_flush`: it takes the bound off what is buffered for a client that does not read.
         builder
             .header_read_timeout(None)
             .max_headers(limits.request_headers)
             .max_header_size(limits.request_head)
-            .max_buf_size(limits.request_head.max(64 * 1024))
-            .pipeline_flush(true);
+            .max_buf_size(limits.request_head.max(64 * 1024));
         let mut serving = builder.serve_connection(io, service).with_upgrades();
         let end = drive(&worker, &client, &conn, |cx, say| {
             let mut serving = Pin::new(&mut serving);

@@ -61,13 +61,17 @@ fn socket(addr: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL))
+    matches!(
+        error.raw_os_error(),
+        Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL)
+    )
 }
 
 fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {
     let addr = listener.addr;
     let key = if tls { "server.https" } else { "server.http" };
-    let mistake = |message: String| Mistake::new(listener.span.clone(), message).label(error.to_string());
+    let mistake =
+        |message: String| Mistake::new(listener.span.clone(), message).label(error.to_string());
     match error.kind() {
         io::ErrorKind::AddrInUse => mistake(format!("{key}: {addr} is in use")).help(match holder(addr.port()) {
             Some(holder) => format!("{holder} holds it: stop that, or choose another port"),
@@ -88,7 +92,13 @@ pub fn holder(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().skip(1).filter_map(|row| listening_inode(row, port)).collect::<Vec<_>>())
+        .flat_map(|table| {
+            table
+                .lines()
+                .skip(1)
+                .filter_map(|row| listening_inode(row, port))
+                .collect::<Vec<_>>()
+        })
         .collect();
     let processes = std::fs::read_dir("/proc").ok()?;
     processes.flatten().find_map(|process| {
@@ -97,7 +107,11 @@ pub fn holder(port: u16) -> Option<String> {
         descriptors.find(|fd| {
             std::fs::read_link(fd.path()).is_ok_and(|link| {
                 let link = link.to_string_lossy();
-                inodes.iter().any(|inode| link.strip_prefix("socket:[").and_then(|l| l.strip_suffix(']')) == Some(inode))
+                inodes.iter().any(|inode| {
+                    link.strip_prefix("socket:[")
+                        .and_then(|l| l.strip_suffix(']'))
+                        == Some(inode)
+                })
             })
         })?;
         let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
@@ -121,13 +135,20 @@ mod tests {
     use crate::config::Source;
 
     fn mistakes() -> Mistakes {
-        Mistakes::new(Arc::new(Source { name: "t".into(), text: String::new() }))
+        Mistakes::new(Arc::new(Source {
+            name: "t".into(),
+            path: None,
+            text: String::new(),
+        }))
     }
 
     #[test]
     fn workers_share_a_port_and_others_are_told_who_has_it() {
         let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-        let listener = Listener { addr: probe.local_addr().unwrap(), span: Some(0..0) };
+        let listener = Listener {
+            addr: probe.local_addr().unwrap(),
+            span: Some(0..0),
+        };
         drop(probe);
         let first = mistakes();
         let bound = bind(&listener, false, 3, &first).unwrap();
@@ -135,14 +156,24 @@ mod tests {
         let second = mistakes();
         assert!(bind(&listener, false, 1, &second).is_none());
         let text = second.render(false);
-        assert!(text.contains("is in use") && text.contains(&format!("(pid {})", std::process::id())), "{text}");
+        assert!(
+            text.contains("is in use") && text.contains(&format!("(pid {})", std::process::id())),
+            "{text}"
+        );
     }
 
     #[test]
     fn an_address_of_another_machine_is_named() {
-        let listener = Listener { addr: "192.0.2.1:8080".parse().unwrap(), span: Some(0..0) };
+        let listener = Listener {
+            addr: "192.0.2.1:8080".parse().unwrap(),
+            span: Some(0..0),
+        };
         let mistakes = mistakes();
         assert!(bind(&listener, true, 1, &mistakes).is_none());
-        assert!(mistakes.render(false).contains("server.https: 192.0.2.1:8080 is no address of this machine"));
+        assert!(
+            mistakes
+                .render(false)
+                .contains("server.https: 192.0.2.1:8080 is no address of this machine")
+        );
     }
 }

@@ -5,5 +5,5 @@ mod listen;
 mod watched;
 mod worker;
 
-pub use listen::{Bound, bind};
+pub use listen::{Bound, bind, holder};
 pub use worker::{Command, Shared, WorkerHandle, start};

@@ -22,7 +22,11 @@ pub(super) struct Watched {
 impl Watched {
     /// `head` is read before anything else comes from `stream`.
     pub(super) fn new(stream: Stream, head: Bytes, activity: Arc<Activity>) -> Self {
-        Self { stream, head, activity }
+        Self {
+            stream,
+            head,
+            activity,
+        }
     }
 
     pub(super) fn into_inner(self) -> Stream {
@@ -31,7 +35,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.head.is_empty() {
             let count = self.head.len().min(buf.remaining());
             buf.put_slice(&self.head[..count]);
@@ -48,7 +56,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -48,7 +48,12 @@ pub struct Shared {
 impl Shared {
     /// Nothing connected yet.
     pub fn new(live: Arc<ArcSwap<Snapshot>>, log: LogSink) -> Self {
-        Self { live, log, connections: AtomicUsize::new(0), by_ip: Mutex::default() }
+        Self {
+            live,
+            log,
+            connections: AtomicUsize::new(0),
+            by_ip: Mutex::default(),
+        }
     }
 }
 
@@ -87,24 +92,33 @@ pub fn start(number: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let runtime_error = io::Error::other;
     let (ready, started) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => {
-                let _ = ready.send(Ok(()));
-                runtime.block_on(run(shared, receiver));
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            match Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+            {
+                Ok(runtime) => {
+                    let _ = ready.send(Ok(()));
+                    runtime.block_on(run(shared, receiver));
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
             }
-            Err(error) => {
-                let _ = ready.send(Err(error));
-            }
-        }
-    })?;
+        })?;
     started.recv().map_err(runtime_error)??;
     Ok(WorkerHandle { commands, thread })
 }
 
 async fn run(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let log = Rc::new(LogBuffer::new(shared.log.clone()));
-    let worker = Rc::new(ctx::Worker::new(Arc::clone(&shared.live), Rc::clone(&log), IdSource::new()));
+    let worker = Rc::new(ctx::Worker::new(
+        Arc::clone(&shared.live),
+        Rc::clone(&log),
+        IdSource::new(),
+    ));
     let clients = Rc::new(Clients::default());
     let mut accepting: HashMap<SocketAddr, Accepting> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
@@ -161,8 +175,13 @@ impl Accepting {
     fn start(door: Door, socket: std::net::TcpListener) -> io::Result<Self> {
         let listener = Rc::new(TcpListener::from_std(socket)?);
         let door = Rc::new(door);
-        let task = tokio::task::spawn_local(accept(Rc::clone(&listener), Rc::clone(&door))).abort_handle();
-        Ok(Self { listener, door, task })
+        let task =
+            tokio::task::spawn_local(accept(Rc::clone(&listener), Rc::clone(&door))).abort_handle();
+        Ok(Self {
+            listener,
+            door,
+            task,
+        })
     }
 }
 
@@ -203,7 +222,10 @@ async fn accept(listener: Rc<TcpListener>, door: Rc<Door>) {
 
 /// A client that left before it was accepted is nobody's trouble.
 fn gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// What a connection needs that comes in through one socket.
@@ -221,11 +243,18 @@ impl Door {
             debug!(%peer, "connection refused: limits.connections_per_ip reached");
             return;
         };
-        let Ok(local) = stream.local_addr() else { return };
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
         // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let client = self.clients.add(peer, local, permit);
-        tokio::task::spawn_local(conn::serve(Rc::clone(&self.worker), client, stream, self.tls));
+        tokio::task::spawn_local(conn::serve(
+            Rc::clone(&self.worker),
+            client,
+            stream,
+            self.tls,
+        ));
     }
 }
 
@@ -247,7 +276,10 @@ impl Permit {
             *count += 1;
         }
         shared.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Self { shared: Arc::clone(shared), ip: per_ip.map(|_| ip) })
+        Some(Self {
+            shared: Arc::clone(shared),
+            ip: per_ip.map(|_| ip),
+        })
     }
 }
 
@@ -255,7 +287,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         if let Some(ip) = self.ip {
-            let mut by_ip = self.shared.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut by_ip = self
+                .shared
+                .by_ip
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = by_ip.get_mut(&ip) {
                 *count -= 1;
                 if *count == 0 {
@@ -325,7 +361,10 @@ impl Client {
             return true;
         }
         let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             *waker = Some(cx.waker().clone());
         }
         false

@@ -47,7 +47,9 @@ async fn dial(peer: &Peer, tls: Option<&Arc<ClientConfig>>) -> io::Result<Stream
         (PeerProtocol::Https, Some(config)) => {
             let name = server_name(&peer.addr)?;
             let connector = TlsConnector::from(Arc::clone(config));
-            Ok(Stream::TlsClient(Box::new(connector.connect(name, stream).await?)))
+            Ok(Stream::TlsClient(Box::new(
+                connector.connect(name, stream).await?,
+            )))
         }
         _ => Ok(Stream::Tcp(stream)),
     }

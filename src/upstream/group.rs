@@ -39,9 +39,24 @@ mod tests {
     #[test]
     fn peers_take_turns_and_failed_ones_come_last() {
         let registry = Registry::default();
-        let peer = |port| registry.peer(&PeerAddr::Name("app".into(), port), PeerProtocol::Http1, None);
-        let upstream = Upstream { name: "app".into(), peers: vec![peer(1), peer(2), peer(3)], tls: None };
-        let order = |turn| upstream.order(turn).map(|peer| peer.display.clone()).collect::<Vec<_>>();
+        let peer = |port| {
+            registry.peer(
+                &PeerAddr::Name("app".into(), port),
+                PeerProtocol::Http1,
+                None,
+            )
+        };
+        let upstream = Upstream {
+            name: "app".into(),
+            peers: vec![peer(1), peer(2), peer(3)],
+            tls: None,
+        };
+        let order = |turn| {
+            upstream
+                .order(turn)
+                .map(|peer| peer.display.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(order(1), ["app:2", "app:3", "app:1"]);
         upstream.peers[1].failed();
         assert_eq!(order(1), ["app:3", "app:1", "app:2"]);

@@ -1,7 +1,6 @@
 //! One address of an upstream, and what is known of it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -35,7 +34,8 @@ impl Peer {
     }
 
     pub(super) fn failed(&self) {
-        self.down_until.store(self.now() + COOL_DOWN.as_millis() as u64, Ordering::Relaxed);
+        self.down_until
+            .store(self.now() + COOL_DOWN.as_millis() as u64, Ordering::Relaxed);
     }
 
     pub(super) fn works(&self) {
@@ -66,7 +66,12 @@ type Key = (PeerAddr, PeerProtocol, Option<std::path::PathBuf>);
 
 impl Registry {
     /// The peer at this address, new or known. `ca` is the file that its certificate is checked against.
-    pub fn peer(&self, addr: &PeerAddr, protocol: PeerProtocol, ca: Option<&std::path::Path>) -> Arc<Peer> {
+    pub fn peer(
+        &self,
+        addr: &PeerAddr,
+        protocol: PeerProtocol,
+        ca: Option<&std::path::Path>,
+    ) -> Arc<Peer> {
         let mut known = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         known.peers.retain(|_, peer| peer.strong_count() > 0);
         let key = (addr.clone(), protocol, ca.map(Into::into));
@@ -77,25 +82,13 @@ impl Registry {
             id: known.next,
             addr: addr.clone(),
             protocol,
-            display: Display(addr).to_string(),
+            display: addr.to_string(),
             down_until: AtomicU64::new(0),
             born: Instant::now(),
         });
         known.next += 1;
         known.peers.insert(key, Arc::downgrade(&peer));
         peer
-    }
-}
-
-struct Display<'a>(&'a PeerAddr);
-
-impl fmt::Display for Display<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            PeerAddr::Ip(addr) => write!(f, "{addr}"),
-            PeerAddr::Name(name, port) => write!(f, "{name}:{port}"),
-            PeerAddr::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
     }
 }
 
@@ -114,12 +107,17 @@ mod tests {
         assert_ne!(first.id, other.id);
         let id = first.id;
         drop((first, again));
-        assert_ne!(registry.peer(&addr, PeerProtocol::Http1, None).id, id, "ids are never used twice");
+        assert_ne!(
+            registry.peer(&addr, PeerProtocol::Http1, None).id,
+            id,
+            "ids are never used twice"
+        );
     }
 
     #[test]
     fn a_peer_that_failed_is_passed_over_until_it_works() {
-        let peer = Registry::default().peer(&PeerAddr::Name("app".into(), 1), PeerProtocol::Http1, None);
+        let peer =
+            Registry::default().peer(&PeerAddr::Name("app".into(), 1), PeerProtocol::Http1, None);
         assert!(peer.is_available());
         peer.failed();
         assert!(!peer.is_available());

@@ -102,7 +102,8 @@ impl Pool {
                 Channel::H2(sender)
             }
             PeerProtocol::Http1 | PeerProtocol::Https => {
-                let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(broken)?;
+                let (sender, connection) =
+                    http1::Builder::new().handshake(io).await.map_err(broken)?;
                 let task = tokio::task::spawn_local(async move {
                     // The request in flight is told by its own channel.
                     let _ = connection.with_upgrades().await;
@@ -110,7 +111,13 @@ impl Pool {
                 Channel::H1(Some((sender, task.abort_handle())))
             }
         };
-        Ok(Lease { pool: self.clone(), peer: Arc::clone(peer), channel, idle: DEFAULT_IDLE, reused: false })
+        Ok(Lease {
+            pool: self.clone(),
+            peer: Arc::clone(peer),
+            channel,
+            idle: DEFAULT_IDLE,
+            reused: false,
+        })
     }
 
     fn take(&self, peer: &Arc<Peer>) -> Option<Lease> {
@@ -130,13 +137,29 @@ impl Pool {
             }
             None
         })?;
-        Some(Lease { pool: self.clone(), peer: Arc::clone(peer), channel, idle: DEFAULT_IDLE, reused: true })
+        Some(Lease {
+            pool: self.clone(),
+            peer: Arc::clone(peer),
+            channel,
+            idle: DEFAULT_IDLE,
+            reused: true,
+        })
     }
 
-    fn put(&self, peer: &Peer, sender: http1::SendRequest<RequestBody>, task: AbortHandle, idle: Duration) {
+    fn put(
+        &self,
+        peer: &Peer,
+        sender: http1::SendRequest<RequestBody>,
+        task: AbortHandle,
+        idle: Duration,
+    ) {
         self.slot(peer, |slot| {
             if slot.idle.len() < MAX_KEPT {
-                slot.idle.push(Idle { sender, task, until: Instant::now() + idle });
+                slot.idle.push(Idle {
+                    sender,
+                    task,
+                    until: Instant::now() + idle,
+                });
             } else {
                 task.abort();
             }
@@ -208,7 +231,10 @@ impl Lease {
     ///
     /// # Errors
     /// With the request itself where not a byte of it was written.
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
         let result = match &mut self.channel {
             Channel::H1(Some((sender, _))) => sender.try_send_request(request).await,
             Channel::H2(sender) => sender.try_send_request(request).await,
@@ -217,18 +243,27 @@ impl Lease {
         match result {
             Ok(response) => {
                 if let Some(seconds) = hop::keep_alive_timeout(response.headers()) {
-                    self.idle = Duration::from_secs(seconds).saturating_sub(MARGIN).min(MAX_IDLE);
+                    self.idle = Duration::from_secs(seconds)
+                        .saturating_sub(MARGIN)
+                        .min(MAX_IDLE);
                 }
                 Ok(response)
             }
-            Err(mut error) => Err(SendError { unsent: error.take_message(), error: error.into_error() }),
+            Err(mut error) => Err(SendError {
+                unsent: error.take_message(),
+                error: error.into_error(),
+            }),
         }
     }
 
     /// The response is complete: the connection may be used again.
     pub fn finish(mut self) {
-        let Channel::H1(channel) = &mut self.channel else { return };
-        let Some((mut sender, task)) = channel.take() else { return };
+        let Channel::H1(channel) = &mut self.channel else {
+            return;
+        };
+        let Some((mut sender, task)) = channel.take() else {
+            return;
+        };
         let (pool, peer, idle) = (self.pool.clone(), Arc::clone(&self.peer), self.idle);
         if sender.is_closed() || idle.is_zero() {
             task.abort();

@@ -1,0 +1,196 @@
+//! From a configuration to workers that serve, in the order that keeps privilege short.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use tracing::{info, warn};
+
+use super::EXIT_CONFIG;
+use super::listeners::Listening;
+use super::reload::Reloader;
+use crate::child::{AppSpec, Supervisor};
+use crate::config::{Config, Mistake, Mistakes, Source, User};
+use crate::observe::LogSink;
+use crate::privilege::{self, Identity};
+use crate::server::{self, Bound, Shared, WorkerHandle};
+use crate::snapshot::{Lasting, Snapshot};
+
+/// What to run.
+pub struct Boot {
+    /// The configuration
+    pub source: Arc<Source>,
+    /// Whether errors may say what only a developer should see
+    pub dev: bool,
+    /// A certificate authority that the supervised app is told to trust
+    pub app_ca: Option<PathBuf>,
+    /// Called when everything listens
+    pub on_ready: Box<dyn FnOnce()>,
+}
+
+/// What serves once booted.
+pub(super) struct Ready {
+    pub(super) reloader: Reloader,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) supervisor: Option<Supervisor>,
+    pub(super) on_ready: Box<dyn FnOnce()>,
+}
+
+/// Why nothing serves.
+pub(super) struct Failed {
+    pub(super) message: String,
+    pub(super) code: ExitCode,
+}
+
+impl Failed {
+    fn config(mistakes: &Mistakes) -> Self {
+        Self {
+            message: mistakes.render(super::stderr_colors()),
+            code: ExitCode::from(EXIT_CONFIG),
+        }
+    }
+
+    fn running(what: &str, error: &io::Error) -> Self {
+        Self {
+            message: format!("lowport: {what}: {error}\n"),
+            code: ExitCode::FAILURE,
+        }
+    }
+}
+
+impl Boot {
+    pub(super) fn start(self) -> Result<Ready, Failed> {
+        // 1. Nothing is bound before the whole configuration is valid.
+        let mut lasting = Lasting::new(self.dev);
+        let mut snapshot =
+            Snapshot::load(&self.source, &lasting).map_err(|mistakes| Failed::config(&mistakes))?;
+        let mistakes = Mistakes::new(Arc::clone(&self.source));
+        let users = Users::of(&snapshot.config, &mistakes);
+        let no_mistakes = || {
+            if mistakes.is_empty() {
+                Ok(())
+            } else {
+                Err(Failed::config(&mistakes))
+            }
+        };
+        no_mistakes()?;
+
+        // 2. What takes privilege: the ports, and the log's file. Keys have been read with the configuration.
+        raise_descriptor_limit();
+        let workers = snapshot.config.server.workers;
+        let bound: Vec<Bound> =
+            Listening::default().bind_missing(&snapshot.config, workers, &mistakes);
+        no_mistakes()?;
+        let log = LogSink::new(&snapshot.config.log)
+            .map_err(|error| Failed::running("cannot open the access log", &error))?;
+
+        // 3. The app's supervisor, so that a restart of the app needs no privilege later.
+        let mut supervisor = None;
+        if let Some(app) = &snapshot.config.app {
+            let spec = AppSpec {
+                command: app.command.clone(),
+                dir: app.dir.clone(),
+                user: users.app,
+                port: app.port,
+                extra_ca: self.app_ca,
+            };
+            let (started, state) = Supervisor::spawn(spec)
+                .map_err(|error| Failed::running("cannot start the app's supervisor", &error))?;
+            supervisor = Some(started);
+            lasting.app = Some(state);
+            snapshot.watch_app(&lasting);
+        }
+
+        // 4. Whatever root could do is over before the first byte from the network is read. The app keeps the umask that it
+        //    would have had without us.
+        umask(Mode::from_bits_truncate(0o077));
+        if let Some(user) = users.proxy {
+            privilege::become_user(&user)
+                .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
+            info!(user = %user, "no longer root");
+        }
+
+        // 5. Threads.
+        log.start();
+        let live = Arc::new(ArcSwap::from_pointee(snapshot));
+        let shared = Arc::new(Shared::new(Arc::clone(&live), log));
+        let workers: Vec<WorkerHandle> = (0..workers)
+            .map(|number| server::start(number, Arc::clone(&shared)))
+            .collect::<io::Result<_>>()
+            .map_err(|error| Failed::running("cannot start a worker", &error))?;
+        let mut listening = Listening::default();
+        listening.apply(&live.load().config, bound, &workers);
+        let reloader = Reloader {
+            source: self.source,
+            lasting,
+            listening,
+            shared,
+        };
+        Ok(Ready {
+            reloader,
+            workers,
+            supervisor,
+            on_ready: self.on_ready,
+        })
+    }
+}
+
+/// Finds the users that `run` would need, or says what is wrong with them.
+pub fn check_users(config: &Config, mistakes: &Mistakes) {
+    Users::of(config, mistakes);
+}
+
+/// Who the processes become; `None` for who they are.
+struct Users {
+    proxy: Option<Identity>,
+    app: Option<Identity>,
+}
+
+impl Users {
+    /// Only root can become somebody else, and root must.
+    fn of(config: &Config, mistakes: &Mistakes) -> Self {
+        if !privilege::is_root() {
+            return Self {
+                proxy: None,
+                app: None,
+            };
+        }
+        let proxy = identity("server.user", &config.server.user, mistakes);
+        let app = config.app.as_ref().and_then(|app| match &app.user {
+            Some(user) => identity("app.user", user, mistakes),
+            None => {
+                mistakes.push(
+                    Mistake::new(
+                        app.span.clone(),
+                        "[app] has no user, and lowport was started as root",
+                    )
+                    .help("add `user = \"node\"`: the app must not run as root"),
+                );
+                None
+            }
+        });
+        Self { proxy, app }
+    }
+}
+
+fn identity(key: &str, user: &User, mistakes: &Mistakes) -> Option<Identity> {
+    let found = Identity::lookup(&user.name).and_then(|found| found.refuse_root().map(|()| found));
+    found
+        .inspect_err(|error| {
+            mistakes.push(Mistake::new(user.span.clone(), format!("{key}: {error}")))
+        })
+        .ok()
+}
+
+/// Each connection takes a descriptor or two; the soft limit of 1024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open descriptors stays as it is");
+    }
+}

@@ -1,0 +1,107 @@
+//! `lowport dev`
+
+mod owner;
+mod plan;
+mod ports;
+
+pub(super) use owner::Owner;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::failed;
+use crate::app::{self, Boot};
+use crate::child::find_app;
+use crate::config::Source;
+use crate::tls::DevCa;
+use plan::Plan;
+use ports::{Choice, Ports};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The folder of the app
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Print the TOML that this amounts to, and start nothing
+    #[arg(long)]
+    print_config: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
+    let dir = args
+        .dir
+        .canonicalize()
+        .map_err(|error| failed(format_args!("{}: {error}", args.dir.display())))?;
+    let found = find_app(&dir).map_err(failed)?;
+    let owner = Owner::invoking().map_err(failed)?;
+    let folder = owner.data_folder().map_err(failed)?;
+    owner
+        .act(|| {
+            let ca = DevCa::open(&folder).map_err(|error| error.to_string())?;
+            ca.leaves().map(drop).map_err(|error| error.to_string())
+        })
+        .map_err(failed)?;
+    let ports =
+        Ports::choose().map_err(|error| failed(format_args!("no port is free: {error}")))?;
+    let plan = Plan {
+        dir,
+        command: found.command,
+        proxy_user: owner.proxy_user(),
+        app_user: owner.app_user().map_err(failed)?,
+        leaves: DevCa::leaves_in(&folder),
+        ports,
+    };
+    let toml = plan.toml();
+    if args.print_config {
+        print!("{toml}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ca = DevCa::path_in(&folder);
+    let greeting = greeting(&plan, &found.source, &ca);
+    Ok(app::run(Boot {
+        source: Arc::new(Source {
+            name: "<dev>".to_owned(),
+            path: None,
+            text: toml,
+        }),
+        dev: true,
+        app_ca: Some(ca),
+        on_ready: Box::new(move || print!("{greeting}")),
+    }))
+}
+
+/// What a person sees when everything listens.
+fn greeting(plan: &Plan, source: &str, ca: &std::path::Path) -> String {
+    use std::fmt::Write;
+    let mut text = String::from("\n");
+    let url = |scheme: &str, port: u16, usual: u16| match port {
+        port if port == usual => format!("{scheme}://localhost"),
+        port => format!("{scheme}://localhost:{port}"),
+    };
+    let Ports { https, http, app } = &plan.ports;
+    let _ = writeln!(text, "  {}", url("https", https.port, 443));
+    let _ = writeln!(
+        text,
+        "  {}  (redirects to https)",
+        url("http", http.port, 80)
+    );
+    let who = plan
+        .app_user
+        .as_deref()
+        .map(|user| format!(" as {user}"))
+        .unwrap_or_default();
+    let _ = writeln!(text, "\n  app: {source}, on port {app}{who}");
+    for Choice { why, .. } in [https, http] {
+        if let Some(why) = why {
+            let _ = writeln!(text, "  {why}");
+        }
+    }
+    let _ = writeln!(
+        text,
+        "  Browsers warn until they trust {}: `lowport cert trust` tells how",
+        ca.display()
+    );
+    text.push('\n');
+    text
+}

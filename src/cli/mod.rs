@@ -1,0 +1,80 @@
+//! The command line: one file a subcommand.
+
+mod cert;
+mod check;
+mod dev;
+mod explain;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::app::EXIT_CONFIG;
+use crate::config::{self, Source};
+use crate::observe::trace;
+
+/// Holds ports 80 and 443 so that a Node app never has to be root.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, propagate_version = true)]
+struct Args {
+    /// Say more: -v for debug, -vv for trace. RUST_LOG has the last word
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve what a TOML file says
+    Run(run::Args),
+    /// Serve the Node app in a folder on https://localhost, with no configuration at all
+    Dev(dev::Args),
+    /// Check everything that `run` would need, and print the table as it will be matched
+    Check(check::Args),
+    /// Tell which route a URL takes, and why not another
+    Explain(explain::Args),
+    /// The certificate authority of `dev`
+    Cert(cert::Args),
+}
+
+/// Which configuration a subcommand reads.
+#[derive(Debug, clap::Args)]
+struct ConfigArg {
+    /// The configuration; `-` reads standard input [default: lowport.toml, then /etc/lowport/lowport.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArg {
+    /// Reads it, or says why not.
+    fn load(&self) -> Result<Arc<Source>, ExitCode> {
+        config::load(self.config.as_deref()).map_err(|error| {
+            eprint!("{error}");
+            ExitCode::from(EXIT_CONFIG)
+        })
+    }
+}
+
+/// Parses the arguments, does what they say, and returns the exit code.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    trace::init(args.verbose);
+    let done = match args.command {
+        Command::Run(args) => run::run(&args),
+        Command::Dev(args) => dev::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Cert(args) => cert::run(&args),
+    };
+    done.unwrap_or_else(|code| code)
+}
+
+/// Says what went wrong; the exit code for it.
+fn failed(message: impl std::fmt::Display) -> ExitCode {
+    eprintln!("lowport: {message}");
+    ExitCode::FAILURE
+}
