@@ -1,3 +1,7 @@
-//! Integration tests: real processes, real clients.
+//! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
-fn main() {}
+mod forwarding;
+mod house;
+mod lifecycle;
+mod support;
+mod upgrades;

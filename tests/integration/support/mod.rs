@@ -1,0 +1,75 @@
+//! What the tests share: processes that clean up after themselves, ports, certificates, clients.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+pub(crate) mod certs;
+pub(crate) mod client;
+pub(crate) mod lowport;
+pub(crate) mod node;
+pub(crate) mod raw;
+
+pub(crate) use lowport::Lowport;
+pub(crate) use node::Node;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take on a busy machine before it counts as failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A port of 127.0.0.1 that nobody has, and that no other test is given. Below the range that outgoing connections take
+/// theirs from.
+pub(crate) fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const RANGE: u16 = 12_000;
+    let start = (std::process::id() % u32::from(RANGE)) as u16;
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (start + step % RANGE) % RANGE;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// After [`PATIENCE`], with `what`.
+pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A folder that every user may enter: what lowport and the app become can read it.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    open_to_all(folder.path());
+    folder
+}
+
+pub(crate) fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = if path.is_dir() { 0o755 } else { 0o644 };
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("permissions");
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Says loudly that a test did not run, and why.
+pub(crate) fn skipped(test: &str, why: &str) {
+    eprintln!("\n*** NOT RUN: {test}: {why} ***\n");
+}
