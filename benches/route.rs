@@ -4,7 +4,6 @@
 //! table in random order, so that a large table pays for its size in cache misses. `miss` asks for what is not there.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -120,11 +119,7 @@ impl Asked {
 }
 
 fn build(routes: &[Route]) -> RouteTable {
-    let mistakes = Mistakes::new(Arc::new(Source {
-        name: "bench".into(),
-        path: None,
-        text: String::new(),
-    }));
+    let mistakes = Mistakes::new(Source::of_text("bench", ""));
     let table = RouteTable::build(routes, &mistakes);
     assert!(mistakes.is_empty(), "{mistakes}");
     table

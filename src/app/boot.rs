@@ -12,12 +12,11 @@ use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
 use super::listeners::Listening;
-use super::reload::Reloader;
 use crate::child::{AppSpec, Supervisor};
 use crate::config::{Config, Mistake, Mistakes, Source, User};
 use crate::observe::LogSink;
-use crate::privilege::{self, Identity};
-use crate::server::{self, Bound, Shared, WorkerHandle};
+use crate::privilege::{self, Bound, Broker, Identity};
+use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
 /// What to run.
@@ -34,7 +33,10 @@ pub struct Boot {
 
 /// What serves once booted.
 pub(super) struct Ready {
-    pub(super) reloader: Reloader,
+    pub(super) lasting: Lasting,
+    pub(super) listening: Listening,
+    pub(super) shared: Arc<Shared>,
+    pub(super) broker: Option<Broker>,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) supervisor: Option<Supervisor>,
     pub(super) on_ready: Box<dyn FnOnce()>,
@@ -82,13 +84,21 @@ impl Boot {
         // 2. What takes privilege: the ports, and the log's file. Keys have been read with the configuration.
         raise_descriptor_limit();
         let workers = snapshot.config.server.workers;
-        let bound: Vec<Bound> =
-            Listening::default().bind_missing(&snapshot.config, workers, &mistakes);
+        let bound: Vec<Bound> = snapshot
+            .config
+            .listeners()
+            .filter_map(|(listener, tls)| privilege::bind(listener, tls, workers, &mistakes))
+            .collect();
         no_mistakes()?;
         let log = LogSink::new(&snapshot.config.log)
             .map_err(|error| Failed::running("cannot open the access log", &error))?;
 
-        // 3. The app's supervisor, so that a restart of the app needs no privilege later.
+        // 3. Who stays behind: the broker, which keeps what a reload takes, and the app's supervisor, so that a restart of
+        //    the app takes no privilege.
+        let broker = (!self.dev)
+            .then(|| Broker::spawn(&self.source, &snapshot.config))
+            .transpose()
+            .map_err(|error| Failed::running("cannot start the broker", &error))?;
         let mut supervisor = None;
         if let Some(app) = &snapshot.config.app {
             let spec = AppSpec {
@@ -124,14 +134,11 @@ impl Boot {
             .map_err(|error| Failed::running("cannot start a worker", &error))?;
         let mut listening = Listening::default();
         listening.apply(&live.load().config, bound, &workers);
-        let reloader = Reloader {
-            source: self.source,
+        Ok(Ready {
             lasting,
             listening,
             shared,
-        };
-        Ok(Ready {
-            reloader,
+            broker,
             workers,
             supervisor,
             on_ready: self.on_ready,

@@ -2,41 +2,38 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Config, Listener, Mistakes};
-use crate::server::{Bound, Command, WorkerHandle, bind};
+use crate::config::{Config, Mistake, Mistakes};
+use crate::privilege::Bound;
+use crate::server::{Command, WorkerHandle};
 
 /// The addresses that are bound, and whether TLS is spoken there.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Listening(Vec<(SocketAddr, bool)>);
 
 impl Listening {
-    /// What `config` wants bound that is not yet. Every address that cannot be had is a mistake.
-    pub(super) fn bind_missing(
-        &self,
-        config: &Config,
-        workers: usize,
-        mistakes: &Mistakes,
-    ) -> Vec<Bound> {
-        wanted(config)
-            .filter(|(listener, tls)| !self.0.iter().any(|(addr, _)| *addr == listener.addr) || self.changes(listener, *tls))
-            .filter_map(|(listener, tls)| {
-                if self.changes(listener, tls) {
-                    // The same socket cannot be bound twice, and handing it over would mix the two protocols.
-                    mistakes.push(crate::config::Mistake::new(
-                        listener.span.clone(),
-                        format!("{} cannot change between plaintext and TLS in a reload", listener.addr),
-                    ).help("restart lowport, or take the address out and put it back in with two reloads"));
-                    return None;
-                }
-                bind(listener, tls, workers, mistakes)
-            })
-            .collect()
+    /// The addresses that are bound, and whether TLS is spoken there.
+    pub(super) fn bound(&self) -> Vec<(SocketAddr, bool)> {
+        self.0.clone()
     }
 
-    fn changes(&self, listener: &Listener, tls: bool) -> bool {
-        self.0
-            .iter()
-            .any(|(addr, was)| *addr == listener.addr && *was != tls)
+    /// Whether `config` could take over from what is bound.
+    pub(super) fn check(&self, config: &Config, mistakes: &Mistakes) {
+        for (listener, tls) in config.listeners() {
+            // The same socket cannot be bound twice, and handing it over would mix the two protocols.
+            if self
+                .0
+                .iter()
+                .any(|(addr, was)| *addr == listener.addr && *was != tls)
+            {
+                mistakes.push(
+                    Mistake::new(
+                        listener.span.clone(),
+                        format!("{} cannot change between plaintext and TLS in a reload", listener.addr),
+                    )
+                    .help("restart lowport, or take the address out and put it back in with two reloads"),
+                );
+            }
+        }
     }
 
     /// Hands new sockets to the workers and has them close what `config` no longer wants.
@@ -44,8 +41,12 @@ impl Listening {
         let gone: Vec<SocketAddr> = self
             .0
             .iter()
-            .filter(|(addr, _)| !wanted(config).any(|(listener, _)| listener.addr == *addr))
             .map(|(addr, _)| *addr)
+            .filter(|addr| {
+                !config
+                    .listeners()
+                    .any(|(listener, _)| listener.addr == *addr)
+            })
             .collect();
         for addr in gone {
             self.0.retain(|(kept, _)| *kept != addr);
@@ -71,10 +72,4 @@ impl Listening {
             .collect();
         list.join(", ")
     }
-}
-
-fn wanted(config: &Config) -> impl Iterator<Item = (&Listener, bool)> {
-    let http = config.server.http.iter().map(|listener| (listener, false));
-    let https = config.server.https.iter().map(|listener| (listener, true));
-    http.chain(https)
 }

@@ -1,85 +1,111 @@
 //! Reloading: a new snapshot, or the reason why the old one stays.
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use super::listeners::Listening;
-use crate::config::{self, Mistakes, Source};
+use crate::config::Mistakes;
+use crate::privilege::{Bound, Link, Loaded};
 use crate::server::{Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
 /// Everything that a reload may change.
 pub(super) struct Reloader {
-    pub(super) source: Arc<Source>,
     pub(super) lasting: Lasting,
     pub(super) listening: Listening,
     pub(super) shared: Arc<Shared>,
+    /// `None` in dev mode, which reads everything anew each time it starts
+    pub(super) broker: Option<Link>,
 }
 
 impl Reloader {
-    /// Reads everything again and swaps it in whole, or says why not and changes nothing.
-    pub(super) fn reload(&mut self, workers: &[WorkerHandle]) {
-        let source = match &self.source.path {
-            Some(path) => match config::load(Some(path)) {
-                Ok(source) => source,
-                Err(error) => return refuse(&error.to_string()),
-            },
-            // Certificates may have changed all the same.
-            None => Arc::clone(&self.source),
-        };
-        match self.prepare(source, workers) {
-            Ok(()) => info!(listening = self.listening.describe(), "reloaded"),
-            Err(mistakes) => refuse(&mistakes.to_string()),
+    /// Waits until there is a reason to reload. Safe to cancel.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub(super) async fn changed(&mut self) -> io::Result<()> {
+        match &mut self.broker {
+            Some(broker) => broker.changed().await,
+            None => std::future::pending().await,
         }
     }
 
-    fn prepare(&mut self, source: Arc<Source>, workers: &[WorkerHandle]) -> Result<(), Mistakes> {
-        let next = Snapshot::load(&source, &self.lasting)?;
-        let mistakes = Mistakes::new(Arc::clone(&source));
-        let bound = self
-            .listening
-            .bind_missing(&next.config, workers.len(), &mistakes);
-        if !mistakes.is_empty() {
-            return Err(mistakes);
-        }
-        let before = self.shared.live.load_full();
-        needs_restart(&before, &next);
-        self.shared.log.configure(&next.config.log);
-        self.source = source;
-        // First what answers, then who asks: a new listener never meets the old table.
-        let next = Arc::new(next);
-        self.shared.live.store(Arc::clone(&next));
-        self.listening.apply(&next.config, bound, workers);
+    /// Reads everything again and swaps it in whole, or says why not and changes nothing.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub(super) async fn reload(&mut self, workers: &[WorkerHandle]) -> io::Result<()> {
+        let Some(broker) = &mut self.broker else {
+            warn!("`lowport dev` has nothing to reload: start it again");
+            return Ok(());
+        };
+        let refused = match broker.reload(self.listening.bound()).await? {
+            Ok(loaded) => match self.prepare(&loaded) {
+                Ok(next) => return self.swap(next, loaded, workers).await,
+                Err(mistakes) => mistakes.to_string(),
+            },
+            Err(why) => why,
+        };
+        error!(
+            "reload refused, the old configuration goes on serving:\n{}",
+            refused.trim_end()
+        );
         Ok(())
     }
 
-    /// The files whose change is a reason to reload. None in dev mode, which reads everything anew each time it starts.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        if self.lasting.dev {
-            return Vec::new();
+    fn prepare(&self, loaded: &Loaded) -> Result<Snapshot, Mistakes> {
+        let next = Snapshot::load(&loaded.source, &self.lasting)?;
+        let mistakes = Mistakes::new(Arc::clone(&loaded.source));
+        self.listening.check(&next.config, &mistakes);
+        if mistakes.is_empty() {
+            Ok(next)
+        } else {
+            Err(mistakes)
         }
-        let snapshot = self.shared.live.load();
-        let certificates = snapshot
-            .config
-            .certificates
-            .iter()
-            .flat_map(|files| [files.cert.clone(), files.key.clone()]);
-        self.source
-            .path
-            .iter()
-            .cloned()
-            .chain(certificates)
-            .collect()
     }
-}
 
-fn refuse(why: &str) {
-    error!(
-        "reload refused, the old configuration goes on serving:\n{}",
-        why.trim_end()
-    );
+    async fn swap(
+        &mut self,
+        next: Snapshot,
+        loaded: Loaded,
+        workers: &[WorkerHandle],
+    ) -> io::Result<()> {
+        needs_restart(&self.shared.live.load(), &next);
+        let log = &next.config.log;
+        if !self.shared.log.needs_file(log) {
+            self.shared.log.configure(log, None);
+        } else if let Some(broker) = &mut self.broker {
+            match broker.log().await? {
+                Ok(file) => self.shared.log.configure(log, Some(file)),
+                Err(why) => error!("cannot open the access log, keeping the one before: {why}"),
+            }
+        }
+        // First what answers, then who asks: a new listener never meets the old table.
+        let next = Arc::new(next);
+        self.shared.live.store(Arc::clone(&next));
+        let bound = loaded.sockets.into_iter();
+        let bound = bound.map(|(addr, tls, sockets)| Bound { addr, tls, sockets });
+        self.listening.apply(&next.config, bound.collect(), workers);
+        info!(listening = self.listening.describe(), "reloaded");
+        Ok(())
+    }
+
+    /// Opens the access log anew, for when it was renamed.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub(super) async fn reopen_log(&mut self) -> io::Result<()> {
+        let log = &self.shared.log;
+        if let Some(broker) = self.broker.as_mut().filter(|_| log.is_file()) {
+            match broker.log().await? {
+                Ok(file) => log.reopen(file),
+                Err(why) => error!("cannot reopen the access log, keeping the renamed one: {why}"),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn needs_restart(before: &Snapshot, next: &Snapshot) {
@@ -90,11 +116,8 @@ fn needs_restart(before: &Snapshot, next: &Snapshot) {
         warn!("server.user has changed: that takes a restart");
     }
     let command = |snapshot: &Snapshot| {
-        snapshot
-            .config
-            .app
-            .as_ref()
-            .map(|app| (app.command.clone(), app.port))
+        let app = snapshot.config.app.as_ref();
+        app.map(|app| (app.command.clone(), app.port))
     };
     if command(before) != command(next) {
         warn!("[app] has changed: that takes a restart");

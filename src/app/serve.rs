@@ -1,5 +1,6 @@
 //! Serving: signals, reloads, and the way out.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tracing::{error, info, warn};
 
 use super::boot::Ready;
 use super::reload::Reloader;
-use crate::child::Supervisor;
-use crate::config::Watch;
+use crate::child::{Following, Supervisor};
+use crate::privilege::Broker;
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
@@ -38,7 +39,6 @@ pub(super) fn serve(ready: Ready) -> ExitCode {
 /// What the main thread was woken by.
 enum Event {
     Reload,
-    Changed,
     Drain,
     Stop,
     Reopen,
@@ -76,66 +76,109 @@ impl Signals {
 }
 
 async fn attend(ready: Ready) -> ExitCode {
-    let Ready {
-        mut reloader,
-        workers,
-        supervisor,
-        on_ready,
-    } = ready;
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
+    match Attendant::new(ready) {
+        Ok(attendant) => attendant.run().await,
         Err(error) => {
-            error!(%error, "cannot listen to signals");
-            return ExitCode::FAILURE;
+            error!(%error, "cannot attend to signals, the broker or the app");
+            ExitCode::FAILURE
         }
-    };
-    let mut watch = Watch::new(reloader.files());
-    let app = match supervisor.map(Supervisor::follow).transpose() {
-        Ok(app) => app,
-        Err(error) => {
-            error!(%error, "cannot follow the app's supervisor");
-            return ExitCode::FAILURE;
-        }
-    };
-    info!(
-        listening = reloader.listening.describe(),
-        workers = workers.len(),
-        routes = reloader.shared.live.load().config.routes.len(),
-        "ready"
-    );
-    on_ready();
-    let code = loop {
-        let event = tokio::select! {
-            event = signals.next() => event,
-            () = watch.changed() => Event::Changed,
-            () = died(&workers) => Event::WorkerDied,
-        };
-        match event {
-            Event::Reload | Event::Changed => {
-                reloader.reload(&workers);
-                watch.follow(reloader.files());
-            }
-            Event::Reopen => reloader.shared.log.reopen(),
-            Event::Drain => {
-                drain(&mut reloader, &mut signals, &workers).await;
-                break ExitCode::SUCCESS;
-            }
-            Event::Stop => {
-                info!("stopping at once");
-                break ExitCode::SUCCESS;
-            }
-            Event::WorkerDied => {
-                error!("a worker has died: stopping");
-                break ExitCode::FAILURE;
-            }
-        }
-    };
-    end(&reloader, workers).await;
-    // Last, so that it can answer what is still in flight.
-    if let Some(app) = app {
-        app.stop(APP_STOPS).await;
     }
-    code
+}
+
+/// The main thread's work while the workers serve.
+struct Attendant {
+    reloader: Reloader,
+    workers: Vec<WorkerHandle>,
+    signals: Signals,
+    app: Option<Following>,
+}
+
+impl Attendant {
+    fn new(ready: Ready) -> io::Result<Self> {
+        let signals = Signals::new()?;
+        let reloader = Reloader {
+            lasting: ready.lasting,
+            listening: ready.listening,
+            shared: ready.shared,
+            broker: ready.broker.map(Broker::follow).transpose()?,
+        };
+        let app = ready.supervisor.map(Supervisor::follow).transpose()?;
+        info!(
+            listening = reloader.listening.describe(),
+            workers = ready.workers.len(),
+            routes = reloader.shared.live.load().config.routes.len(),
+            "ready"
+        );
+        (ready.on_ready)();
+        Ok(Self {
+            reloader,
+            workers: ready.workers,
+            signals,
+            app,
+        })
+    }
+
+    /// Until told to stop, or until something is gone that cannot be replaced.
+    async fn run(mut self) -> ExitCode {
+        let code = loop {
+            match self.next().await {
+                Ok(Event::Drain) => {
+                    self.drain().await;
+                    break ExitCode::SUCCESS;
+                }
+                Ok(Event::Stop) => {
+                    info!("stopping at once");
+                    break ExitCode::SUCCESS;
+                }
+                Ok(Event::WorkerDied) => {
+                    error!("a worker has died: stopping");
+                    break ExitCode::FAILURE;
+                }
+                Ok(event) => {
+                    if let Err(error) = self.follow(event).await {
+                        self.broker_died(&error).await;
+                        break ExitCode::FAILURE;
+                    }
+                }
+                Err(error) => {
+                    self.broker_died(&error).await;
+                    break ExitCode::FAILURE;
+                }
+            }
+        };
+        end(&self.reloader, self.workers).await;
+        // Last, so that it can answer what is still in flight.
+        if let Some(app) = self.app {
+            app.stop(APP_STOPS).await;
+        }
+        code
+    }
+
+    async fn next(&mut self) -> io::Result<Event> {
+        tokio::select! {
+            event = self.signals.next() => Ok(event),
+            changed = self.reloader.changed() => changed.map(|()| Event::Reload),
+            () = died(&self.workers) => Ok(Event::WorkerDied),
+        }
+    }
+
+    async fn follow(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Reload => self.reloader.reload(&self.workers).await,
+            Event::Reopen => self.reloader.reopen_log().await,
+            Event::Drain | Event::Stop | Event::WorkerDied => Ok(()),
+        }
+    }
+
+    /// Nothing could be reloaded any more, and nobody would notice: whoever started lowport starts it again, whole.
+    async fn broker_died(&mut self, error: &io::Error) {
+        error!(%error, "the broker has died: draining, then stopping");
+        self.drain().await;
+    }
+
+    async fn drain(&mut self) {
+        drain(&mut self.reloader, &mut self.signals, &self.workers).await;
+    }
 }
 
 async fn died(workers: &[WorkerHandle]) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::ConfigArg;
 use crate::app::{self, EXIT_CONFIG, stderr_colors};
 use crate::config::{Action, Config, Listener, Mistakes, PeerAddr, PeerProtocol, Source};
+use crate::privilege::{bind, holder};
 use crate::route::matcher;
-use crate::server;
 use crate::snapshot::{Lasting, Snapshot};
 
 #[derive(Debug, clap::Args)]
@@ -54,14 +54,12 @@ fn check(source: &Arc<Source>, no_ports: bool) -> Result<String, Mistakes> {
 /// Binds every listener for a moment. One that a running lowport holds is no mistake: checking before a reload is what
 /// this command is for.
 fn ports(config: &Config, mistakes: &Mistakes, notes: &mut Vec<String>) {
-    let http = config.server.http.iter().map(|listener| (listener, false));
-    let https = config.server.https.iter().map(|listener| (listener, true));
-    for (listener, tls) in http.chain(https) {
+    for (listener, tls) in config.listeners() {
         let found = Mistakes::new(mistakes.shared_source());
-        if server::bind(listener, tls, 1, &found).is_some() {
+        if bind(listener, tls, 1, &found).is_some() {
             continue;
         }
-        match server::holder(listener.addr.port()) {
+        match holder(listener.addr.port()) {
             Some(holder) if holder.starts_with("lowport ") => {
                 notes.push(format!("{} is held by {holder} already", listener.addr));
             }

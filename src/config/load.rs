@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Source;
+use super::{Files, Source};
 
 /// Where a configuration is looked for when none is named, first come first served.
 const PLACES: [&str; 2] = ["lowport.toml", "/etc/lowport/lowport.toml"];
@@ -95,16 +95,16 @@ fn file(path: &Path) -> Result<Arc<Source>, LoadError> {
         text: text(&name, file)?,
         name,
         path: Some(path.to_owned()),
+        files: Files::OnDisk,
     }))
 }
 
 fn stdin(from: impl Read) -> Result<Arc<Source>, LoadError> {
     let name = "<stdin>".to_owned();
-    Ok(Arc::new(Source {
-        text: text(&name, from)?,
-        name,
-        path: None,
-    }))
+    Ok({
+        let text = text(&name, from)?;
+        Source::of_text(name, text)
+    })
 }
 
 fn text(name: &str, from: impl Read) -> Result<String, LoadError> {

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::files::Files;
 use super::types::Span;
 
 /// A configuration file's name and text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// As the user named it; `<stdin>` for `-`
     pub name: String,
@@ -18,6 +19,20 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// The whole text
     pub text: String,
+    /// The files that it names
+    pub files: Files,
+}
+
+impl Source {
+    /// A text that cannot be read again.
+    pub fn of_text(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            path: None,
+            text: text.into(),
+            files: Files::OnDisk,
+        })
+    }
 }
 
 /// One mistake: what, where, and what to do about it.

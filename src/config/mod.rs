@@ -4,6 +4,7 @@
 //! its place.
 
 mod app;
+mod files;
 mod keys;
 mod limits;
 mod load;
@@ -16,13 +17,12 @@ mod table;
 mod types;
 mod upstream;
 mod values;
-mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use files::{Files, Given, MAX_FILE, wipe};
 pub use load::{LoadError, load};
 pub use mistake::{Mistake, Mistakes, Source};
 pub use parse::parse;
 pub use types::*;
-pub use watch::Watch;

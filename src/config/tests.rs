@@ -12,6 +12,7 @@ fn read(text: &str) -> (Config, Mistakes) {
         name: "lowport.toml".into(),
         path: Some("/etc/x/lowport.toml".into()),
         text: text.into(),
+        files: super::Files::OnDisk,
     });
     let mistakes = Mistakes::new(Arc::clone(&source));
     (parse(&source, &mistakes), mistakes)

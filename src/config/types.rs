@@ -47,6 +47,15 @@ impl Config {
     }
 }
 
+impl Config {
+    /// All listeners, and whether TLS is spoken there.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Listener, bool)> {
+        let http = self.server.http.iter().map(|listener| (listener, false));
+        let https = self.server.https.iter().map(|listener| (listener, true));
+        http.chain(https)
+    }
+}
+
 /// `[server]`
 #[derive(Debug, Clone)]
 pub struct Server {

@@ -44,6 +44,44 @@ pub fn become_user(user: &Identity) -> io::Result<()> {
     verify(user)
 }
 
+/// A capability that the broker keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// CAP_DAC_READ_SEARCH: reading what only others may read
+    DacReadSearch = 2,
+    /// CAP_NET_BIND_SERVICE: binding ports below 1024
+    NetBindService = 10,
+}
+
+/// Gives up all but `kept`, for a process that stays root for their sake; one that is not root keeps nothing.
+///
+/// Without capabilities uid 0 is the owner of root's files and no more than that. Call it with one thread.
+///
+/// # Errors
+/// When a step fails, or its result is not what was asked for: the process must end then.
+pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let kept = if is_root() {
+        drop_bounding_set()?;
+        lock_securebits()?;
+        // Fails without CAP_SETGID, where there are no groups to lose either way.
+        let _ = setgroups(&[]);
+        held()?.permitted & kept.iter().fold(0, |bits, kept| bits | 1 << *kept as u32)
+    } else {
+        0
+    };
+    set_capabilities(kept)?;
+    prctl::set_no_new_privs()?;
+    prctl::set_dumpable(false)?;
+    let left = held()?;
+    if (left.effective, left.permitted, left.inheritable) != (kept, kept, 0) {
+        return Err(io::Error::other(
+            "more capabilities are left than asked for",
+        ));
+    }
+    Ok(())
+}
+
 fn verify_groups() -> io::Result<()> {
     match getgroups()?.as_slice() {
         [] => Ok(()),
@@ -106,13 +144,17 @@ fn lock_securebits() -> io::Result<()> {
     }
 }
 
-/// The ambient set, then the other three.
-#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
 fn clear_capabilities() -> io::Result<()> {
     // A filter such as systemd's `~@privileged` refuses capset(2), and with nothing to clear it is not needed.
     if no_capabilities()? {
         return Ok(());
     }
+    set_capabilities(0)
+}
+
+/// Empties the ambient and the inheritable set, and makes `bits` the other two. All of them are below 32.
+#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
+fn set_capabilities(bits: u32) -> io::Result<()> {
     // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes no pointer.
     let cleared = unsafe {
         libc::prctl(
@@ -124,19 +166,33 @@ fn clear_capabilities() -> io::Result<()> {
         )
     };
     Errno::result(cleared)?;
-    let sets = [Sets::default(); 2];
+    let low = Sets {
+        effective: bits,
+        permitted: bits,
+        inheritable: 0,
+    };
+    let sets = [low, Sets::default()];
     // SAFETY: version 3 takes a header and two sets, which both live until the call returns; it only reads the sets.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &HEADER, sets.as_ptr()) })?;
     Ok(())
 }
 
 /// Whether the effective, permitted and inheritable sets are empty; the ambient set never exceeds those.
-#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
 fn no_capabilities() -> io::Result<bool> {
+    Ok(read_capabilities()? == [Sets::default(); 2])
+}
+
+/// The first 32 capabilities.
+fn held() -> io::Result<Sets> {
+    Ok(read_capabilities()?[0])
+}
+
+#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
+fn read_capabilities() -> io::Result<[Sets; 2]> {
     let mut sets = [Sets::default(); 2];
     // SAFETY: version 3 takes a header and writes two sets; both live until the call returns.
     Errno::result(unsafe { libc::syscall(libc::SYS_capget, &HEADER, sets.as_mut_ptr()) })?;
-    Ok(sets == [Sets::default(); 2])
+    Ok(sets)
 }
 
 /// `struct __user_cap_header_struct` of linux/capability.h.

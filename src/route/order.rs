@@ -102,8 +102,6 @@ fn mistake(first: &Route, later: &Route, shared: &[Method]) -> Mistake {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::table::tests::{any, exact, prefix, regex, route, wildcard};
     use super::*;
     use crate::config::Source;
@@ -115,11 +113,7 @@ mod tests {
         for (at, route) in routes.iter_mut().enumerate() {
             route.span = Some(at * line.len()..(at + 1) * line.len() - 1);
         }
-        let mistakes = Mistakes::new(Arc::new(Source {
-            name: "lowport.toml".into(),
-            path: None,
-            text,
-        }));
+        let mistakes = Mistakes::new(Source::of_text("lowport.toml", text));
         report_ties(routes, &order(routes), &mistakes);
         mistakes.render(false)
     }

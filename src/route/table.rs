@@ -105,7 +105,6 @@ impl RouteTable {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -165,11 +164,7 @@ pub(super) mod tests {
     }
 
     fn mistakes() -> Mistakes {
-        Mistakes::new(Arc::new(Source {
-            name: "lowport.toml".into(),
-            path: None,
-            text: String::new(),
-        }))
+        Mistakes::new(Source::of_text("lowport.toml", ""))
     }
 
     /// The table of routes that do not tie.

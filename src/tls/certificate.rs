@@ -37,8 +37,10 @@ impl Certificate {
         mistakes: &Mistakes,
     ) -> Option<Self> {
         let report = |mistake: Mistake| mistakes.push(mistake);
-        let chain = Pem::read(&files.cert, &files.cert_span).and_then(|pem| pem.certificates());
-        let key = Pem::read(&files.key, &files.key_span).and_then(|pem| pem.key());
+        let given = &mistakes.source().files;
+        let chain =
+            Pem::read(&files.cert, &files.cert_span, given).and_then(|pem| pem.certificates());
+        let key = Pem::read(&files.key, &files.key_span, given).and_then(|pem| pem.key());
         let (chain, key) = (chain.map_err(report).ok(), key.map_err(report).ok());
         let chain = chain?;
         let Some(leaf) = parse(&chain[0]) else {

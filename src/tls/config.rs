@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::pem::Pem;
 use super::store::Store;
-use crate::config::{Mistake, Mistakes, Span};
+use crate::config::{Files, Mistake, Mistakes, Span};
 
 /// The cryptography for everything, passed on by hand: no global default can change it.
 pub(super) fn provider() -> &'static Arc<CryptoProvider> {
@@ -63,14 +63,14 @@ pub fn client_config(
     mistakes: &Mistakes,
 ) -> Option<Arc<ClientConfig>> {
     let config = match ca {
-        Some((path, span)) => private(path, span),
+        Some((path, span)) => private(path, span, &mistakes.source().files),
         None => system(),
     };
     config.map_err(|mistake| mistakes.push(mistake)).ok()
 }
 
-fn private(path: &Path, span: &Span) -> Result<Arc<ClientConfig>, Mistake> {
-    let certificates = Pem::read(path, span)?.certificates()?;
+fn private(path: &Path, span: &Span, files: &Files) -> Result<Arc<ClientConfig>, Mistake> {
+    let certificates = Pem::read(path, span, files)?.certificates()?;
     trusting(certificates).ok_or_else(|| {
         Mistake::new(
             span.clone(),

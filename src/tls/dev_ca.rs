@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::net::Ipv6Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::unistd::{User, gethostname, getuid};
 use rcgen::{
@@ -276,11 +275,7 @@ impl From<rcgen::Error> for DevCaError {
 
 /// Loads a leaf. Whatever is wrong with it, the remedy is a new one.
 fn quietly(files: &CertificateFiles, now: OffsetDateTime) -> Option<Certificate> {
-    let nowhere = Mistakes::new(Arc::new(Source {
-        name: String::new(),
-        path: None,
-        text: String::new(),
-    }));
+    let nowhere = Mistakes::new(Source::of_text("", ""));
     Certificate::load(files, now, &nowhere)
 }
 

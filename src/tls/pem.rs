@@ -1,9 +1,7 @@
 //! Reading PEM files, and saying what is in them instead of what was looked for.
 
 use std::fmt;
-use std::fs::File;
-use std::hint::black_box;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,10 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
 
 use super::config::provider;
-use crate::config::{Mistake, Span};
-
-/// More than any chain of certificates has.
-const MOST: u64 = 1024 * 1024;
+use crate::config::{Files, MAX_FILE, Mistake, Span, wipe};
 
 /// A PEM file's contents (RFC 7468), wiped from memory when it drops: there may be a key in it.
 pub(super) struct Pem<'a> {
@@ -27,15 +22,12 @@ pub(super) struct Pem<'a> {
 
 impl<'a> Pem<'a> {
     /// Reads the file named at `span`.
-    pub(super) fn read(path: &'a Path, span: &'a Span) -> Result<Self, Mistake> {
-        let mut pem = Self {
-            path,
-            span,
-            bytes: Vec::new(),
-        };
-        let read = pem.fill();
-        read.map_err(|error| unreadable(path, span, &error))?;
-        if pem.bytes.len() as u64 > MOST {
+    pub(super) fn read(path: &'a Path, span: &'a Span, files: &Files) -> Result<Self, Mistake> {
+        let bytes = files
+            .read(path)
+            .map_err(|error| unreadable(path, span, &error))?;
+        let pem = Self { path, span, bytes };
+        if pem.bytes.len() as u64 > MAX_FILE {
             return Err(pem
                 .mistake("is larger than 1 MiB")
                 .help("it should be a PEM file of a few KiB"));
@@ -118,16 +110,6 @@ impl<'a> Pem<'a> {
         })
     }
 
-    fn fill(&mut self) -> io::Result<()> {
-        let file = File::open(self.path)?;
-        let length = file.metadata()?.len().min(MOST) + 1;
-        // Enough at once: growing would leave copies behind that are not wiped.
-        self.bytes
-            .reserve_exact(usize::try_from(length).unwrap_or_default() + 32);
-        file.take(MOST + 1).read_to_end(&mut self.bytes)?;
-        Ok(())
-    }
-
     fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Mistake> {
         <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.bytes)
             .collect::<Result<_, _>>()
@@ -168,12 +150,6 @@ impl fmt::Debug for Pem<'_> {
     }
 }
 
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    // Somebody might look: the compiler must not leave the zeros out.
-    black_box(bytes);
-}
-
 fn unreadable(path: &Path, span: &Span, error: &io::Error) -> Mistake {
     let path = path.display();
     match error.kind() {
@@ -208,7 +184,7 @@ mod tests {
         let path = folder.path().join("x.pem");
         fs::write(&path, contents).unwrap();
         let span = Some(3..7);
-        let mistake = Pem::read(&path, &span)
+        let mistake = Pem::read(&path, &span, &Files::OnDisk)
             .and_then(|pem| read(&pem).map(|_| ()))
             .unwrap_err();
         assert_eq!(mistake.span, span);
@@ -232,7 +208,10 @@ mod tests {
             for pem in [key.serialize_pem(), testing::pem(encoding, &inner)] {
                 let path = folder.path().join("key.pem");
                 fs::write(&path, pem).unwrap();
-                let read = Pem::read(&path, &None).unwrap().key().unwrap();
+                let read = Pem::read(&path, &None, &Files::OnDisk)
+                    .unwrap()
+                    .key()
+                    .unwrap();
                 let public = read.public_key().unwrap();
                 assert_eq!(
                     public.as_ref(),
@@ -284,9 +263,9 @@ mod tests {
     fn a_file_that_cannot_be_read_says_why() {
         let folder = tempfile::tempdir().unwrap();
         let span = Some(1..2);
-        let missing = Pem::read(&folder.path().join("missing"), &span).unwrap_err();
+        let missing = Pem::read(&folder.path().join("missing"), &span, &Files::OnDisk).unwrap_err();
         assert!(missing.message.ends_with("missing does not exist"));
-        let directory = Pem::read(folder.path(), &span).unwrap_err();
+        let directory = Pem::read(folder.path(), &span, &Files::OnDisk).unwrap_err();
         assert!(
             directory.message.contains("cannot be read: "),
             "{}",

@@ -70,11 +70,7 @@ pub(super) fn made_with(
 }
 
 pub(super) fn mistakes() -> Mistakes {
-    Mistakes::new(Arc::new(Source {
-        name: "test.toml".into(),
-        path: None,
-        text: "cert key\n".into(),
-    }))
+    Mistakes::new(Source::of_text("test.toml", "cert key\n"))
 }
 
 /// Both ends after a handshake and what the server sends after it (tickets).

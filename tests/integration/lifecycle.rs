@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::client::{curl, websocket};
 use crate::support::lowport::Setup;
-use crate::support::{Lowport, Node, certs, is_root, port, raw, skipped, until};
+use crate::support::{Lowport, Node, certs, port, raw, until};
 
 const OPEN: &str = "redirect_to_https = false";
 
@@ -302,37 +302,4 @@ fn a_rotated_access_log_is_reopened() {
         has(&log, "GET /second").then_some(())
     });
     assert!(!has(&rotated, "/second"));
-}
-
-#[test]
-fn started_as_root_it_serves_as_somebody_else() {
-    if !is_root() {
-        return skipped("started_as_root_it_serves_as_somebody_else", "needs root");
-    }
-    let lowport = Lowport::start(&respond("x"));
-    for task in std::fs::read_dir(format!("/proc/{}/task", lowport.pid()))
-        .unwrap()
-        .flatten()
-    {
-        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
-        for line in [
-            "Uid:\t65532\t65532\t65532\t65532",
-            "Gid:\t65532\t65532\t65532\t65532",
-            "Groups:\t ",
-            "NoNewPrivs:\t1",
-        ] {
-            assert!(
-                status
-                    .lines()
-                    .any(|found| found.trim_end() == line.trim_end()),
-                "{line:?} not in {status}"
-            );
-        }
-        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            assert!(
-                status.contains(&format!("{set}:\t0000000000000000")),
-                "{set} in {status}"
-            );
-        }
-    }
 }

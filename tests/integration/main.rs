@@ -3,5 +3,6 @@
 mod forwarding;
 mod house;
 mod lifecycle;
+mod privilege;
 mod support;
 mod upgrades;

@@ -8,7 +8,6 @@ pub(super) use owner::Owner;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use super::failed;
 use crate::app::{self, Boot};
@@ -60,11 +59,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     let ca = DevCa::path_in(&folder);
     let greeting = greeting(&plan, &found.source, &ca);
     Ok(app::run(Boot {
-        source: Arc::new(Source {
-            name: "<dev>".to_owned(),
-            path: None,
-            text: toml,
-        }),
+        source: Source::of_text("<dev>", toml),
         dev: true,
         app_ca: Some(ca),
         on_ready: Box::new(move || print!("{greeting}")),

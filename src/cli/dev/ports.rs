@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 
-use crate::server::holder;
+use crate::privilege::holder;
 
 /// Where `lowport dev` and the app listen.
 #[derive(Debug)]

@@ -1,12 +1,10 @@
 //! Where access records go: a queue with a bound, and the thread that writes.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use crate::config::{AccessLog, Log, LogFormat};
+use crate::privilege::open_log;
 
 /// Bytes that may wait for the writer; records beyond are dropped, since neither memory nor clients can wait for a disk.
 const WAITING: usize = 4 * 1024 * 1024;
@@ -85,16 +84,25 @@ impl LogSink {
         })))
     }
 
-    /// Changes to what `log` says. Where its file cannot be opened, the one before stays, and that is logged.
-    pub fn configure(&self, log: &Log) {
-        let mut access = self.0.access.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether changing to `log` takes a file that is not open yet.
+    pub fn needs_file(&self, log: &Log) -> bool {
+        matches!(log.access, AccessLog::File(_)) && *self.access() != log.access
+    }
+
+    /// Changes to what `log` says. `file` is its file, where it has one that was not open.
+    pub fn configure(&self, log: &Log, file: Option<File>) {
+        let mut access = self.access();
         self.0
             .json
             .store(log.format == LogFormat::Json, Ordering::Relaxed);
         if *access == log.access {
             return;
         }
-        match open(&log.access) {
+        let output = match (&log.access, file) {
+            (AccessLog::File(_), file) => Ok(file),
+            (other, _) => open(other),
+        };
+        match output {
             Ok(output) => {
                 self.0.queue().orders.push_back(Order::Output(output));
                 self.0.work.notify_one();
@@ -109,21 +117,19 @@ impl LogSink {
         }
     }
 
-    /// Opens the file again, for when it was renamed. Where that fails, the renamed one stays, and that is logged.
-    pub fn reopen(&self) {
-        let access = self.0.access.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*access, AccessLog::File(_)) {
-            return;
-        }
-        match open(&access) {
-            Ok(output) => {
-                self.0.queue().orders.push_back(Order::Output(output));
-                self.0.work.notify_one();
-            }
-            Err(error) => {
-                error!(log = ?*access, %error, "cannot reopen the access log: keeping the renamed one")
-            }
-        }
+    /// Whether the log is a file, which may be renamed and opened anew.
+    pub fn is_file(&self) -> bool {
+        matches!(*self.access(), AccessLog::File(_))
+    }
+
+    /// Goes on in `file`: the one before was renamed.
+    pub fn reopen(&self, file: File) {
+        self.0.queue().orders.push_back(Order::Output(Some(file)));
+        self.0.work.notify_one();
+    }
+
+    fn access(&self) -> MutexGuard<'_, AccessLog> {
+        self.0.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the writer if it does not run. Called by itself when the first records are handed over.
@@ -323,22 +329,13 @@ fn open(access: &AccessLog) -> io::Result<Option<File>> {
         // Not through std's handle, whose lock a writer that is stuck would hold against everybody.
         AccessLog::Stdout => duplicate(io::stdout()),
         AccessLog::Stderr => duplicate(io::stderr()),
-        AccessLog::File(path) => append(path).map(Some),
+        AccessLog::File(path) => open_log(path).map(Some),
     }
 }
 
 fn duplicate(stream: impl AsFd) -> io::Result<Option<File>> {
     let owned = stream.as_fd().try_clone_to_owned()?;
     Ok(Some(File::from(owned)))
-}
-
-/// Clients' addresses are nobody else's business: others may not read it.
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
 }
 
 fn lines(bytes: &[u8]) -> u64 {

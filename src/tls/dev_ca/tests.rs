@@ -1,7 +1,7 @@
 //! With real files, a real handshake, and OpenSSL where it is installed.
 
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use super::super::testing::{self, handshake};

@@ -10,7 +10,11 @@ use nix::sys::stat::Mode;
 
 use super::super::super::IdSource;
 use super::super::{AccessRecord, LogBuffer};
+use std::fs::OpenOptions;
+use std::path::Path;
+
 use super::*;
+use crate::privilege::open_log;
 
 fn log(access: AccessLog) -> Log {
     Log {
@@ -112,18 +116,10 @@ fn a_full_buffer_hands_itself_over() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_an_error_at_start_and_refused_later() {
-    let (folder, path) = folder();
+fn a_file_that_cannot_be_opened_is_an_error_at_start() {
+    let (folder, _) = folder();
     let missing = folder.path().join("no/such/folder/access.log");
     assert!(LogSink::new(&to(&missing)).is_err());
-    let sink = LogSink::new(&to(&path)).unwrap();
-    let buffer = LogBuffer::new(sink.clone());
-    sink.configure(&to(&missing));
-    assert!(buffer.is_on());
-    write(&buffer, "/1");
-    buffer.flush();
-    assert_eq!(targets(&path, 1), ["/1"]);
-    sink.shutdown();
 }
 
 #[test]
@@ -132,18 +128,20 @@ fn a_reload_changes_file_format_and_whether_there_is_a_log() {
     let sink = LogSink::new(&log(AccessLog::Off)).unwrap();
     let buffer = LogBuffer::new(sink.clone());
     assert!(!buffer.is_on());
-    sink.configure(&to(&path));
-    assert!(buffer.is_on());
+    assert!(sink.needs_file(&to(&path)));
+    sink.configure(&to(&path), open_log(&path).ok());
+    assert!(buffer.is_on() && sink.is_file() && !sink.needs_file(&to(&path)));
     write(&buffer, "/1");
     buffer.flush();
     let other = folder.path().join("other.log");
-    sink.configure(&Log {
+    let next = Log {
         format: LogFormat::Json,
         ..to(&other)
-    });
+    };
+    sink.configure(&next, open_log(&other).ok());
     write(&buffer, "/2");
     buffer.flush();
-    sink.configure(&log(AccessLog::Off));
+    sink.configure(&log(AccessLog::Off), None);
     assert!(!buffer.is_on());
     sink.shutdown();
     assert_eq!(targets(&path, 1), ["/1"]);
@@ -153,7 +151,7 @@ fn a_reload_changes_file_format_and_whether_there_is_a_log() {
 }
 
 #[test]
-fn a_renamed_file_is_let_go_of_on_reopen_and_kept_where_that_fails() {
+fn a_renamed_file_is_let_go_of_on_reopen() {
     let (folder, path) = folder();
     let sink = LogSink::new(&to(&path)).unwrap();
     let buffer = LogBuffer::new(sink.clone());
@@ -161,14 +159,10 @@ fn a_renamed_file_is_let_go_of_on_reopen_and_kept_where_that_fails() {
     write(&buffer, "/1");
     buffer.flush();
     fs::rename(&path, &rotated).unwrap();
-    // A folder in its place cannot be opened for writing.
-    fs::create_dir(&path).unwrap();
-    sink.reopen();
     write(&buffer, "/2");
     buffer.flush();
     assert_eq!(targets(&rotated, 2), ["/1", "/2"]);
-    fs::remove_dir(&path).unwrap();
-    sink.reopen();
+    sink.reopen(open_log(&path).unwrap());
     write(&buffer, "/3");
     buffer.flush();
     assert_eq!(targets(&path, 1), ["/3"]);
@@ -239,7 +233,7 @@ fn what_a_full_disk_swallows_is_counted_and_a_torn_line_is_ended() {
     let (_folder, path) = folder();
     fs::write(&path, "half a li").unwrap();
     let mut writer = Writer {
-        output: append(&path).ok(),
+        output: open_log(&path).ok(),
         torn: true,
         ..Writer::default()
     };

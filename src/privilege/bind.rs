@@ -129,17 +129,11 @@ fn listening_inode(row: &str, port: u16) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::Source;
 
     fn mistakes() -> Mistakes {
-        Mistakes::new(Arc::new(Source {
-            name: "t".into(),
-            path: None,
-            text: String::new(),
-        }))
+        Mistakes::new(Source::of_text("t", ""))
     }
 
     #[test]
