@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::child::AppState;
 use crate::config::{self, Config, Mistakes, PeerProtocol, Source};
 use crate::http::host;
+use crate::privilege::Adopted;
 use crate::route::RouteTable;
 use crate::tls;
 use crate::upstream::{Registry, Upstream};
@@ -50,6 +51,8 @@ pub struct Lasting {
     pub peers: Registry,
     /// Makes session tickets; those of before a reload stay good
     pub ticketer: tls::Ticketer,
+    /// Listening sockets that were passed to this process
+    pub adopted: Vec<Adopted>,
     /// The supervised app's state
     pub app: Option<watch::Receiver<AppState>>,
     /// Whether this is `lowport dev`
@@ -62,6 +65,7 @@ impl Lasting {
         Self {
             peers: Registry::default(),
             ticketer: tls::Ticketer::new(),
+            adopted: Vec::new(),
             app: None,
             dev,
         }
@@ -75,7 +79,8 @@ impl Snapshot {
     /// Every mistake of the configuration, its routes and its certificates.
     pub fn load(source: &Arc<Source>, lasting: &Lasting) -> Result<Self, Mistakes> {
         let mistakes = Mistakes::new(Arc::clone(source));
-        let config = config::parse(source, &mistakes);
+        let mut config = config::parse(source, &mistakes);
+        Adopted::adopt(&lasting.adopted, &mut config);
         let table = RouteTable::build(&config.routes, &mistakes);
         let store = Arc::new(tls::Store::load(&config.certificates, &mistakes));
         let upstreams = config

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat;
 use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
 use super::listeners::Listening;
 use crate::child::{AppSpec, Supervisor};
-use crate::config::{Config, Mistake, Mistakes, Source, User};
+use crate::config::{self, Config, Mistake, Mistakes, Source, User};
 use crate::observe::LogSink;
-use crate::privilege::{self, Bound, Broker, Identity};
+use crate::privilege::{self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify};
 use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -37,6 +37,7 @@ pub(super) struct Ready {
     pub(super) listening: Listening,
     pub(super) shared: Arc<Shared>,
     pub(super) broker: Option<Broker>,
+    pub(super) notify: Notify,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) supervisor: Option<Supervisor>,
     pub(super) on_ready: Box<dyn FnOnce()>,
@@ -67,7 +68,11 @@ impl Failed {
 impl Boot {
     pub(super) fn start(self) -> Result<Ready, Failed> {
         // 1. Nothing is bound before the whole configuration is valid.
+        let inherited = privilege::inherited()
+            .map_err(|error| Failed::running("socket activation", &io::Error::other(error)))?;
+        let mode = Mode::of(!inherited.is_empty());
         let mut lasting = Lasting::new(self.dev);
+        lasting.adopted = self.adopted(&inherited)?;
         let mut snapshot =
             Snapshot::load(&self.source, &lasting).map_err(|mistakes| Failed::config(&mistakes))?;
         let mistakes = Mistakes::new(Arc::clone(&self.source));
@@ -84,19 +89,19 @@ impl Boot {
         // 2. What takes privilege: the ports, and the log's file. Keys have been read with the configuration.
         raise_descriptor_limit();
         let workers = snapshot.config.server.workers;
-        let bound: Vec<Bound> = snapshot
-            .config
-            .listeners()
-            .filter_map(|(listener, tls)| privilege::bind(listener, tls, workers, &mistakes))
-            .collect();
+        let bound = bind(&snapshot.config, &inherited, &mistakes)
+            .map_err(|error| Failed::running("cannot share a passed socket", &error))?;
         no_mistakes()?;
+        drop(inherited);
         let log = LogSink::new(&snapshot.config.log)
             .map_err(|error| Failed::running("cannot open the access log", &error))?;
+        let notify = Notify::open()
+            .map_err(|error| Failed::running("cannot reach the service manager", &error))?;
 
         // 3. Who stays behind: the broker, which keeps what a reload takes, and the app's supervisor, so that a restart of
         //    the app takes no privilege.
         let broker = (!self.dev)
-            .then(|| Broker::spawn(&self.source, &snapshot.config))
+            .then(|| Broker::spawn(&self.source, &snapshot.config, &lasting.adopted))
             .transpose()
             .map_err(|error| Failed::running("cannot start the broker", &error))?;
         let mut supervisor = None;
@@ -115,14 +120,13 @@ impl Boot {
             snapshot.watch_app(&lasting);
         }
 
-        // 4. Whatever root could do is over before the first byte from the network is read. The app keeps the umask that it
-        //    would have had without us.
-        umask(Mode::from_bits_truncate(0o077));
-        if let Some(user) = users.proxy {
-            privilege::become_user(&user)
-                .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
-            info!(user = %user, "no longer root");
-        }
+        // 4. Whatever this process could do beyond serving is over before the first byte from the network is read. The app
+        //    keeps the umask that it would have had without us.
+        stat::umask(stat::Mode::from_bits_truncate(0o077));
+        let user = users.proxy.unwrap_or_else(Identity::current);
+        privilege::become_user(&user)
+            .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
+        info!(%mode, %user, "privileges given up");
 
         // 5. Threads.
         log.start();
@@ -139,6 +143,7 @@ impl Boot {
             listening,
             shared,
             broker,
+            notify,
             workers,
             supervisor,
             on_ready: self.on_ready,
@@ -146,9 +151,45 @@ impl Boot {
     }
 }
 
+/// A socket for each worker and listener: those that were passed, and others of our own.
+fn bind(config: &Config, inherited: &[Inherited], mistakes: &Mistakes) -> io::Result<Vec<Bound>> {
+    let workers = config.server.workers;
+    let mut all = Vec::new();
+    for (listener, tls) in config.listeners() {
+        let addr = listener.addr;
+        match inherited.iter().find(|passed| passed.addr == addr) {
+            Some(passed) => all.push(Bound {
+                addr,
+                tls,
+                sockets: passed.sockets(workers)?,
+            }),
+            None => all.extend(privilege::bind(listener, tls, workers, mistakes)),
+        }
+    }
+    Ok(all)
+}
+
 /// Finds the users that `run` would need, or says what is wrong with them.
 pub fn check_users(config: &Config, mistakes: &Mistakes) {
     Users::of(config, mistakes);
+}
+
+impl Boot {
+    /// What the passed sockets are for.
+    fn adopted(&self, inherited: &[Inherited]) -> Result<Vec<Adopted>, Failed> {
+        if inherited.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mistakes = Mistakes::new(Arc::clone(&self.source));
+        let config = config::parse(&self.source, &mistakes);
+        if !mistakes.is_empty() {
+            return Err(Failed::config(&mistakes));
+        }
+        let purposes = inherited.iter().map(|passed| passed.purpose(&config));
+        purposes
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failed::running("socket activation", &io::Error::other(error)))
+    }
 }
 
 /// Who the processes become; `None` for who they are.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Interval, interval, sleep};
 use tracing::{error, info, warn};
 
 use super::boot::Ready;
 use super::reload::Reloader;
 use crate::child::{Following, Supervisor};
-use crate::privilege::Broker;
+use crate::privilege::{Broker, Notify};
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
@@ -43,6 +43,7 @@ enum Event {
     Stop,
     Reopen,
     WorkerDied,
+    Beat,
 }
 
 struct Signals {
@@ -90,6 +91,9 @@ struct Attendant {
     reloader: Reloader,
     workers: Vec<WorkerHandle>,
     signals: Signals,
+    notify: Notify,
+    /// When to tell the service manager that all is well
+    beat: Option<Interval>,
     app: Option<Following>,
 }
 
@@ -109,8 +113,11 @@ impl Attendant {
             routes = reloader.shared.live.load().config.routes.len(),
             "ready"
         );
+        ready.notify.ready();
         (ready.on_ready)();
         Ok(Self {
+            beat: ready.notify.watchdog().map(interval),
+            notify: ready.notify,
             reloader,
             workers: ready.workers,
             signals,
@@ -146,6 +153,7 @@ impl Attendant {
                 }
             }
         };
+        self.notify.stopping();
         end(&self.reloader, self.workers).await;
         // Last, so that it can answer what is still in flight.
         if let Some(app) = self.app {
@@ -159,13 +167,23 @@ impl Attendant {
             event = self.signals.next() => Ok(event),
             changed = self.reloader.changed() => changed.map(|()| Event::Reload),
             () = died(&self.workers) => Ok(Event::WorkerDied),
+            () = beat(&mut self.beat) => Ok(Event::Beat),
         }
     }
 
     async fn follow(&mut self, event: Event) -> io::Result<()> {
         match event {
-            Event::Reload => self.reloader.reload(&self.workers).await,
+            Event::Reload => {
+                self.notify.reloading();
+                let done = self.reloader.reload(&self.workers).await;
+                self.notify.ready();
+                done
+            }
             Event::Reopen => self.reloader.reopen_log().await,
+            Event::Beat => {
+                self.notify.alive();
+                Ok(())
+            }
             Event::Drain | Event::Stop | Event::WorkerDied => Ok(()),
         }
     }
@@ -177,7 +195,15 @@ impl Attendant {
     }
 
     async fn drain(&mut self) {
+        self.notify.stopping();
         drain(&mut self.reloader, &mut self.signals, &self.workers).await;
+    }
+}
+
+async fn beat(beat: &mut Option<Interval>) {
+    match beat {
+        Some(beat) => drop(beat.tick().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::mode::remedy;
 use crate::config::{Listener, Mistake, Mistakes};
 
 /// Connections that the kernel may hold ready for us to accept, per socket.
@@ -73,16 +74,23 @@ fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {
     let mistake =
         |message: String| Mistake::new(listener.span.clone(), message).label(error.to_string());
     match error.kind() {
-        io::ErrorKind::AddrInUse => mistake(format!("{key}: {addr} is in use")).help(match holder(addr.port()) {
-            Some(holder) => format!("{holder} holds it: stop that, or choose another port"),
-            None => format!("`ss -ltnp 'sport = :{}'` as root tells who holds it", addr.port()),
-        }),
-        io::ErrorKind::PermissionDenied => mistake(format!("{key}: {addr} may not be bound by this user")).help(
-            "start lowport as root (it gives root up), or allow the port: `sysctl net.ipv4.ip_unprivileged_port_start=80`, \
-             or `setcap cap_net_bind_service=+ep` on the binary, or choose a port from 1024 up",
-        ),
-        io::ErrorKind::AddrNotAvailable => mistake(format!("{key}: {addr} is no address of this machine"))
-            .help("`ip addr` lists them; 0.0.0.0 and [::] stand for all"),
+        io::ErrorKind::AddrInUse => {
+            mistake(format!("{key}: {addr} is in use")).help(match holder(addr.port()) {
+                Some(holder) => format!("{holder} holds it: stop that, or choose another port"),
+                None => format!(
+                    "`ss -ltnp 'sport = :{}'` as root tells who holds it",
+                    addr.port()
+                ),
+            })
+        }
+        io::ErrorKind::PermissionDenied => {
+            mistake(format!("{key}: {addr} may not be bound by this user"))
+                .help(remedy(addr.port()))
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            mistake(format!("{key}: {addr} is no address of this machine"))
+                .help("`ip addr` lists them; 0.0.0.0 and [::] stand for all")
+        }
         _ => mistake(format!("{key}: {addr} cannot be bound")),
     }
 }

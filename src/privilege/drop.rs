@@ -82,6 +82,16 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this process may bind ports below 1024; raises the right where it is only permitted.
+pub(super) fn holds_net_bind() -> bool {
+    let bit = 1 << Kept::NetBindService as u32;
+    match held() {
+        Ok(held) if held.effective & bit != 0 => true,
+        Ok(held) if held.permitted & bit != 0 => set_capabilities(bit).is_ok(),
+        _ => false,
+    }
+}
+
 fn verify_groups() -> io::Result<()> {
     match getgroups()?.as_slice() {
         [] => Ok(()),

@@ -2,20 +2,26 @@
 //!
 //! The only folder with `unsafe` in it, each use with its reason. Everything here is for a process that has one thread.
 
+mod activation;
 mod bind;
 mod broker;
 mod drop;
 mod fork;
 mod log_file;
+mod mode;
 mod namespace;
+mod notify;
 mod tether;
 mod user;
 
+pub use activation::{Adopted, InheritError, Inherited, inherited};
 pub use bind::{Bound, bind, holder};
 pub use broker::{Broker, Link, Loaded};
 pub use drop::{Kept, become_user, keep_only};
 pub use fork::{Fork, close_inherited, exit_now, fork};
 pub use log_file::open_log;
+pub use mode::Mode;
 pub use namespace::{Exposed, expose};
+pub use notify::Notify;
 pub use tether::tether;
 pub use user::{Identity, UserError, is_root, sudo_user};

@@ -2,6 +2,7 @@
 
 mod forwarding;
 mod house;
+mod ladder;
 mod lifecycle;
 mod privilege;
 mod support;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -16,7 +16,7 @@ use super::process::Process;
 use super::wire::{Ask, Payload, Tell, receive, send};
 use super::{Loaded, named};
 use crate::config::{self, Config, Files, Mistakes, Source};
-use crate::privilege::{Fork, Kept, close_inherited, exit_now, fork, keep_only};
+use crate::privilege::{Adopted, Fork, Kept, close_inherited, exit_now, fork, keep_only};
 
 /// A broker that has just been forked.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Broker {
     ///
     /// # Errors
     /// Where there can be no process.
-    pub fn spawn(source: &Arc<Source>, config: &Config) -> io::Result<Self> {
+    pub fn spawn(source: &Arc<Source>, config: &Config, adopted: &[Adopted]) -> io::Result<Self> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -43,8 +43,8 @@ impl Broker {
         let pid = match fork()? {
             Fork::Parent(pid) => pid,
             Fork::Child => {
-                let (source, config) = (Arc::clone(source), config.clone());
-                exit_now(u8::from(live(theirs, source, config).is_err()))
+                let knows = Process::new(theirs, Arc::clone(source), config.clone(), adopted);
+                exit_now(u8::from(live(knows).is_err()))
             }
         };
         Ok(Self {
@@ -77,12 +77,12 @@ fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
-fn live(socket: OwnedFd, source: Arc<Source>, config: Config) -> io::Result<()> {
-    close_inherited(socket.as_raw_fd())?;
+fn live(process: Process) -> io::Result<()> {
+    close_inherited(process.socket())?;
     nix::sys::prctl::set_name(c"lowport-broker")?;
     ignore_signals()?;
     keep_only(&[Kept::NetBindService, Kept::DacReadSearch])?;
-    Process::new(socket, source, config).run()
+    process.run()
 }
 
 /// A Ctrl-C reaches the whole foreground group: it is the worker who decides, and the broker ends with that.

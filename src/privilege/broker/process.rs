@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::named;
 use super::wire::{Ask, MOST_FDS, Payload, Tell, receive, send};
 use crate::config::{self, AccessLog, Config, Files, Given, Mistakes, Source};
-use crate::privilege::{Bound, bind, open_log};
+use crate::privilege::{Adopted, Bound, bind, open_log};
 
 /// How often the files are looked at. No notification of the kernel's is used: those miss network file systems and
 /// mounts from outside a container, and this costs a few stat(2).
@@ -24,6 +24,7 @@ pub(super) struct Process {
     socket: OwnedFd,
     source: Arc<Source>,
     config: Config,
+    adopted: Vec<Adopted>,
     /// What the files looked like when they were read last
     read: Fingerprint,
     /// And when they were looked at last: a change counts once they are at rest, since editors and certbot write in steps
@@ -31,17 +32,28 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(socket: OwnedFd, source: Arc<Source>, config: Config) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        source: Arc<Source>,
+        config: Config,
+        adopted: &[Adopted],
+    ) -> Self {
         let mut process = Self {
             socket,
             source,
             config,
+            adopted: adopted.to_vec(),
             read: Vec::new(),
             seen: Vec::new(),
         };
         process.read = process.look();
         process.seen.clone_from(&process.read);
         process
+    }
+
+    /// The one descriptor that it needs.
+    pub(super) fn socket(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     /// Serves the worker until that is gone.
@@ -92,7 +104,8 @@ impl Process {
             None => Arc::clone(&self.source),
         };
         let mistakes = Mistakes::new(Arc::clone(&source));
-        let config = config::parse(&source, &mistakes);
+        let mut config = config::parse(&source, &mistakes);
+        Adopted::adopt(&self.adopted, &mut config);
         let missing = if mistakes.is_empty() {
             bind_missing(&config, bound, &mistakes)
         } else {

@@ -56,7 +56,12 @@ impl Lowport {
         std::fs::write(&file, toml(http, https, setup)).expect("written");
         super::open_to_all(&file);
         let mut command = Command::new(BINARY);
-        command.arg("run").arg("-c").arg(&file).args(setup.args);
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .args(setup.args)
+            .stdin(Stdio::null());
         let (child, lines) = spawn(&mut command);
         let lowport = Self {
             child,
@@ -71,6 +76,11 @@ impl Lowport {
 
     /// Starts whatever `command` is; for `dev`, which has no configuration. Its ports are to be read from its output.
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self::spawn_with_stdin(command.stdin(Stdio::null()))
+    }
+
+    /// As [`spawn`](Self::spawn), with the standard input that the command has.
+    pub(crate) fn spawn_with_stdin(command: &mut Command) -> Self {
         let (child, lines) = spawn(command);
         Self {
             child,
@@ -191,7 +201,6 @@ fn toml(http: u16, https: u16, setup: &Setup<'_>) -> String {
 fn spawn(command: &mut Command) -> (Child, Arc<Mutex<Vec<String>>>) {
     command
         .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().expect("lowport starts");

@@ -1,0 +1,231 @@
+//! Where ports 80 and 443 come from: passed sockets, root, a capability, or nothing at all.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::support::lowport::BINARY;
+use crate::support::{Lowport, folder, is_root, open_to_all, raw, skipped, until};
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+/// Somebody in particular, who needs no account.
+const UID: &str = "61234";
+
+/// A folder with `lowport.toml` and the binary, for every user to read.
+fn scene(toml: &str) -> tempfile::TempDir {
+    let folder = folder();
+    let file = folder.path().join("lowport.toml");
+    std::fs::write(&file, toml).unwrap();
+    open_to_all(&file);
+    std::fs::copy(BINARY, folder.path().join("lowport")).unwrap();
+    folder
+}
+
+/// `lowport run` behind `sh -c script`, in which `"$@"` stands for it.
+fn started(folder: &Path, script: &str, stdin: Stdio) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]);
+    command
+        .arg(folder.join("lowport"))
+        .args(["run", "-c"])
+        .arg(folder.join("lowport.toml"));
+    command.stdin(stdin);
+    command
+}
+
+/// Passes a socket the way systemd does.
+fn activated(folder: &Path, socket: OwnedFd, name: &str) -> Command {
+    let script = format!(
+        "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$@\""
+    );
+    started(folder, &script, socket.into())
+}
+
+#[test]
+fn passed_sockets_take_the_place_of_the_default_ones() {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let folder = scene("[server]\nuser = \"65532:65532\"\n[[route]]\nrespond = \"passed\"\n");
+    let lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket.into(), "http"));
+    let ready = lowport.wait_for(" ready ");
+    assert!(
+        ready.contains(&format!("listening=http://127.0.0.1:{port} ")),
+        "{ready}"
+    );
+    lowport.wait_for(if is_root() {
+        "mode=root"
+    } else {
+        "mode=activated"
+    });
+    for _ in 0..8 {
+        assert!(raw::exchange(port, GET).ends_with("passed"));
+    }
+    // A reload neither closes it nor binds what the file does not write.
+    let seen = lowport.output().len();
+    lowport.signal(Signal::SIGHUP);
+    lowport.wait_for_after(seen, " reloaded");
+    assert!(raw::exchange(port, GET).ends_with("passed"));
+}
+
+#[test]
+fn passed_sockets_without_a_purpose_are_refused_with_the_remedy() {
+    let route = "[server]\nuser = \"65532:65532\"\n[[route]]\nrespond = \"x\"\n";
+    let listening = || OwnedFd::from(TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let datagram = OwnedFd::from(UnixDatagram::unbound().unwrap());
+    let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    for (socket, name, expected) in [
+        (listening(), "web", "FileDescriptorName=http"),
+        (listening(), "https", "there is no [[certificate]]"),
+        (datagram, "http", "does not listen"),
+        (file, "http", "is no socket"),
+    ] {
+        let folder = scene(route);
+        let mut lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket, name));
+        assert_eq!(lowport.ended().code(), Some(1), "{name}");
+        lowport.wait_for(expected);
+    }
+}
+
+#[test]
+fn with_a_capability_it_binds_and_then_gives_it_up() {
+    if !is_root() {
+        return skipped(
+            "with_a_capability_it_binds_and_then_gives_it_up",
+            "needs root",
+        );
+    }
+    let port = low_port();
+    let folder = scene(&format!(
+        "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
+    ));
+    let script = format!(
+        "exec setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all,+net_bind_service \
+         --ambient-caps=-all,+net_bind_service --bounding-set=-all,+net_bind_service \"$@\""
+    );
+    let lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
+    lowport.wait_for(" ready ");
+    lowport.wait_for("mode=capability");
+    assert!(raw::exchange(port, GET).ends_with('x'));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", lowport.pid())).unwrap();
+    for expected in [
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000400",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.contains(expected), "{expected} not in {status}");
+    }
+}
+
+#[test]
+fn without_any_right_a_low_port_is_refused_with_the_remedy() {
+    if !is_root() {
+        return skipped(
+            "without_any_right_a_low_port_is_refused_with_the_remedy",
+            "needs root to become somebody",
+        );
+    }
+    let port = low_port();
+    let folder = scene(&format!(
+        "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
+    ));
+    let script = format!(
+        "exec setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all --bounding-set=-all \"$@\""
+    );
+    let mut lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
+    assert_eq!(lowport.ended().code(), Some(78));
+    lowport.wait_for("may not be bound by this user");
+    lowport.wait_for("ip_unprivileged_port_start");
+}
+
+#[test]
+fn an_ordinary_user_needs_nothing_for_a_high_port_and_keeps_nothing() {
+    if !is_root() {
+        return skipped(
+            "an_ordinary_user_needs_nothing_for_a_high_port",
+            "needs root to become somebody",
+        );
+    }
+    let port = crate::support::port();
+    let folder = scene(&format!(
+        "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
+    ));
+    let script = format!("exec setpriv --reuid {UID} --regid {UID} --clear-groups \"$@\"");
+    let lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
+    lowport.wait_for(" ready ");
+    lowport.wait_for("mode=unprivileged");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", lowport.pid())).unwrap();
+    assert!(
+        status.contains("CapEff:\t0000000000000000") && status.contains("NoNewPrivs:\t1"),
+        "{status}"
+    );
+}
+
+#[test]
+fn root_is_given_up_for_somebody_or_nothing_starts() {
+    if !is_root() {
+        return skipped(
+            "root_is_given_up_for_somebody_or_nothing_starts",
+            "needs root",
+        );
+    }
+    let port = crate::support::port();
+    for (user, expected) in [("no-such-user-here", "there is no user"), ("0:0", "root")] {
+        let toml = format!(
+            "[server]\nhttp = \"127.0.0.1:{port}\"\nuser = \"{user}\"\n[[route]]\nrespond = \"x\"\n"
+        );
+        let folder = scene(&toml);
+        let mut lowport = Lowport::spawn(&mut started(folder.path(), "exec \"$@\"", Stdio::null()));
+        assert_eq!(lowport.ended().code(), Some(78), "{user}");
+        lowport.wait_for(expected);
+    }
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let folder = scene(&format!(
+        "[server]\nhttp = \"127.0.0.1:{}\"\nuser = \"65532:65532\"\n[[route]]\nrespond = \"x\"\n",
+        crate::support::port()
+    ));
+    let path = folder.path().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(crate::support::PATIENCE))
+        .unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let count = manager.recv(&mut buffer).expect("a message");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let script = format!(
+        "NOTIFY_SOCKET={} WATCHDOG_USEC=100000 WATCHDOG_PID=$$ exec \"$@\"",
+        path.display()
+    );
+    let mut lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
+    assert_eq!(heard(), "READY=1");
+    until("a heartbeat", || (heard() == "WATCHDOG=1").then_some(()));
+    lowport.signal(Signal::SIGHUP);
+    until("word of the reload", || {
+        heard()
+            .starts_with("RELOADING=1\nMONOTONIC_USEC=")
+            .then_some(())
+    });
+    until("its end", || (heard() == "READY=1").then_some(()));
+    lowport.signal(Signal::SIGTERM);
+    until("word of the stop", || {
+        (heard() == "STOPPING=1").then_some(())
+    });
+    assert!(lowport.ended().success());
+}
+
+/// A port that takes a right to bind, and that nobody has.
+fn low_port() -> u16 {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (600..1000).find(free).expect("a low port")
+}
