@@ -19,9 +19,9 @@ const UID: &str = "61234";
 fn scene(toml: &str) -> tempfile::TempDir {
     let folder = folder();
     let file = folder.path().join("lowport.toml");
-    std::fs::write(&file, toml).unwrap();
+    std::fs::write(&file, toml).expect("written");
     open_to_all(&file);
-    std::fs::copy(BINARY, folder.path().join("lowport")).unwrap();
+    std::fs::copy(BINARY, folder.path().join("lowport")).expect("written");
     folder
 }
 
