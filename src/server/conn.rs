@@ -33,7 +33,7 @@ const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
-    content-length: 59\r\n\r\nThis port speaks TLS: use https:// instead of http://.     \n";
+    content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
 
 /// Serves one client until it is done.
 pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, tls: bool) {
@@ -140,11 +140,17 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, sna
             speak(worker, client, conn, stream, head.freeze(), snapshot).await;
         }
         Ok(Err(_)) => {}
-        Err(_) => {
-            let _ = stream.write_all(TIMED_OUT).await;
-            let _ = stream.shutdown().await;
-        }
+        Err(_) => time_out(&mut stream, &head).await,
     }
+}
+
+/// Ends a connection whose request did not arrive in time. One that never began is told nothing: browsers connect on
+/// the chance that they will need it, and would show the answer to whatever they ask next.
+async fn time_out(stream: &mut Stream, head: &[u8]) {
+    if !head.is_empty() {
+        let _ = stream.write_all(TIMED_OUT).await;
+    }
+    let _ = stream.shutdown().await;
 }
 
 async fn speak(
@@ -200,8 +206,7 @@ async fn speak(
             && let Some(parts) = serving.into_parts()
         {
             let mut stream = parts.io.into_inner().into_inner();
-            let _ = stream.write_all(TIMED_OUT).await;
-            let _ = stream.shutdown().await;
+            time_out(&mut stream, &parts.read_buf).await;
         }
         report(end);
     }

@@ -1,7 +1,10 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
+mod command_line;
 mod forwarding;
+mod handshake;
 mod house;
 mod lifecycle;
+mod routing;
 mod support;
 mod upgrades;
