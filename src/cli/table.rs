@@ -96,12 +96,12 @@ mod tests {
     fn a_long_list_goes_on_below_and_a_wide_cell_widens_its_own_line() {
         let name = "n".repeat(30);
         let mut table = Table::new();
-        table.row(["a"], list(&[&name, &name, &name, &name]));
+        table.row(["a"], list(&[&name, &name, &name, &name, &name]));
         table.row(["w".repeat(50)], list(&["x"]));
         assert_eq!(
             table.to_string(),
             format!(
-                "  a  {name}, {name},\n     {name}, {name}\n  {}  x\n",
+                "  a  {name}, {name}, {name},\n     {name}, {name}\n  {}  x\n",
                 "w".repeat(50)
             )
         );

@@ -64,22 +64,23 @@ async fn open(
         }
     };
     let limit = snapshot.config.timeouts.tls_handshake;
-    match timeout(
-        limit,
-        TlsAcceptor::from(config).accept(stream).into_fallible(),
-    )
-    .await
-    {
-        Ok(Ok(stream)) => {
+    let handshake = async {
+        // Before rustls looks: it would send an alert, which nobody could read as the beginning of an answer.
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0].is_ascii_graphic() {
+            refuse_plaintext(&mut stream).await;
+            return Ok(None);
+        }
+        TlsAcceptor::from(config).accept(stream).await.map(Some)
+    };
+    match timeout(limit, handshake).await {
+        Ok(Ok(Some(stream))) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Some((Stream::TlsServer(Box::new(stream)), Some(h2)))
         }
-        Ok(Err((error, mut stream))) => {
+        Ok(Ok(None)) => None,
+        Ok(Err(error)) => {
             debug!(%error, "TLS handshake failed");
-            if looks_like_plaintext(&error) {
-                let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
-                let _ = stream.shutdown().await;
-            }
             None
         }
         Err(_) => {
@@ -92,16 +93,12 @@ async fn open(
     }
 }
 
-fn looks_like_plaintext(error: &io::Error) -> bool {
-    let cause = error
-        .get_ref()
-        .and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(
-        cause,
-        Some(rustls::Error::InvalidMessage(
-            rustls::InvalidMessage::InvalidContentType
-        ))
-    )
+/// Whoever asks for http:// on a port of https:// is told so. No record of TLS begins with a letter.
+async fn refuse_plaintext(stream: &mut TcpStream) {
+    // Closing with something unread would reset the connection, and the answer could be lost.
+    let _ = stream.read(&mut [0; 4096]).await;
+    let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
+    let _ = stream.shutdown().await;
 }
 
 /// Plaintext: HTTP/2 with prior knowledge is told by its preface (RFC 9113 section 3.4).

@@ -1,5 +1,6 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
+mod checking;
 mod command_line;
 mod forwarding;
 mod handshake;
