@@ -170,7 +170,8 @@ pub(super) fn outcome(config: &Config, route: &Route) -> String {
         Action::Proxy(upstream) => config.upstreams[*upstream].name.clone(),
         Action::Redirect { location, status } => format!("{} to {location}", status.as_u16()),
         Action::Respond { status, body, .. } => {
-            format!("{} with {} bytes", status.as_u16(), body.len())
+            let plural = if body.len() == 1 { "" } else { "s" };
+            format!("{} with {} byte{plural}", status.as_u16(), body.len())
         }
     };
     let strips = route.strip_prefix.as_ref();

@@ -253,8 +253,12 @@ async fn drive(
     mut poll: impl FnMut(&mut Context<'_>, Say) -> Poll<hyper::Result<()>>,
 ) -> End {
     let mut leaving = false;
-    let head_limit = worker.snapshot().config.timeouts.request_head;
-    let mut sleep = pin!(tokio::time::sleep(head_limit));
+    let (head_limit, idle_limit) = {
+        let timeouts = &worker.snapshot().config.timeouts;
+        (timeouts.request_head, timeouts.keepalive_idle)
+    };
+    // It never sleeps for longer than the shortest phase that may begin meanwhile.
+    let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
     poll_fn(|cx| {
         if let Poll::Ready(result) = poll(cx, Say::Nothing) {
             return Poll::Ready(End::of(result));
@@ -275,7 +279,7 @@ async fn drive(
         }
         while sleep.as_mut().poll(cx).is_ready() {
             let rest = match conn.activity.overdue(&worker.snapshot().config.timeouts) {
-                Overdue::No { rest } => rest,
+                Overdue::No { rest } => rest.min(idle_limit),
                 Overdue::Head => return Poll::Ready(End::HeadTimeout),
                 Overdue::Idle if leaving => return Poll::Ready(End::IdleTimeout),
                 Overdue::Idle => {

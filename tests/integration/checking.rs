@@ -195,7 +195,7 @@ fn explain_knows_the_redirect_and_the_404_and_reads_no_certificate() {
         told.starts_with("Over plaintext it is redirected to https:// "),
         "{told}"
     );
-    assert!(told.contains("\n\n-> 200 with 1 bytes"), "{told}");
+    assert!(told.contains("\n\n-> 200 with 1 byte "), "{told}");
     assert!(!done(&run(&["explain", "https://a.test/", "-c", &file])).contains("redirected"));
     let told = done(&run(&["explain", "b.test", "-c", &file]));
     assert!(

@@ -327,7 +327,9 @@ fn an_idle_connection_is_let_go() {
         stream.read_exact(&mut [0; 5]).unwrap();
     }
     assert_eq!(raw::read_all(&mut stream), "");
-    assert!(last.elapsed() >= Duration::from_millis(290));
+    // The timer is not one of another phase, such as the 10 s that a head may take.
+    let right = Duration::from_millis(290)..Duration::from_secs(8);
+    assert!(right.contains(&last.elapsed()), "{:?}", last.elapsed());
     // HTTP/2 says goodbye. A ping is no use of a connection.
     let start = Instant::now();
     let mut frames = Frames::connect(lowport.http);
@@ -335,7 +337,7 @@ fn an_idle_connection_is_let_go() {
     frames.send(PING, &[0; 8]);
     let goaway = frames.until(GOAWAY);
     assert_eq!(goaway[4..8], [0; 4], "no error");
-    assert!(start.elapsed() >= Duration::from_millis(290));
+    assert!(right.contains(&start.elapsed()), "{:?}", start.elapsed());
     frames.ended();
 }
 
