@@ -1,15 +1,16 @@
 //! `lowport check`
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::ConfigArg;
+use super::table::Table;
 use crate::app::{self, EXIT_CONFIG, stderr_colors};
-use crate::config::{Action, Config, Listener, Mistakes, PeerAddr, PeerProtocol, Source};
+use crate::config::{Action, Config, Listener, Mistakes, PeerAddr, PeerProtocol, Route, Source};
 use crate::privilege::{bind, holder};
-use crate::route::matcher;
+use crate::route::columns;
 use crate::snapshot::{Lasting, Snapshot};
 
 #[derive(Debug, clap::Args)]
@@ -75,7 +76,7 @@ fn names(config: &Config, notes: &mut Vec<String>) {
                 && let Err(error) = (name.as_str(), *port).to_socket_addrs()
             {
                 notes.push(format!(
-                    "{name} of upstream {} does not resolve now ({error}): it is looked up anew for each connection",
+                    "{name} (upstream {}) does not resolve now: {error}\n      It is looked up anew for each connection.",
                     upstream.name
                 ));
             }
@@ -84,66 +85,19 @@ fn names(config: &Config, notes: &mut Vec<String>) {
 }
 
 fn report(source: &Source, snapshot: &Snapshot, notes: &[String]) -> String {
-    let config = &snapshot.config;
-    let mut table = Table::default();
-    let redirects = snapshot.https_port.is_some();
-    for (name, listeners, note) in [
-        (
-            "http",
-            &config.server.http,
-            if redirects { "redirects to https" } else { "" },
-        ),
-        ("https", &config.server.https, ""),
-    ] {
-        let list: Vec<String> = listeners
-            .iter()
-            .map(|Listener { addr, .. }| addr.to_string())
-            .collect();
-        if !list.is_empty() {
-            table.row([name.to_owned(), list.join(", "), note.to_owned()]);
+    let mut text = format!("{}: no mistakes\n", source.name);
+    let mut section = |title: &str, table: &dyn Display, empty: bool| {
+        if !empty {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n{title}\n{table}");
         }
-    }
-    for certificate in snapshot.store.certificates() {
-        let soon = if certificate.expires_soon() {
-            ", which is soon"
-        } else {
-            ""
-        };
-        let until = format!(
-            "until {}{soon} ({})",
-            certificate.not_after.date(),
-            certificate.file.display()
-        );
-        table.row([
-            "certificate".to_owned(),
-            certificate.names.join(", "),
-            until,
-        ]);
-    }
-    for upstream in &config.upstreams {
-        let peers: Vec<String> = upstream.peers.iter().map(peer).collect();
-        table.row([
-            format!("upstream {}", upstream.name),
-            peers.join(", "),
-            String::new(),
-        ]);
-    }
-    let mut text = format!(
-        "{}: no mistakes\n\n{table}\nroutes, as they are matched:\n\n",
-        source.name
-    );
-    let mut routes = Table::default();
-    for index in snapshot.table.ordered() {
-        let route = &config.routes[index];
-        let strips = route
-            .strip_prefix
-            .as_ref()
-            .map(|prefix| format!(", strips {prefix}"))
-            .unwrap_or_default();
-        let action = format!("-> {}{strips}", action(config, &route.action));
-        routes.row([matcher(route), action]);
-    }
-    let _ = write!(text, "{routes}");
+    };
+    let (listeners, certificates) = (listeners(snapshot), certificates(snapshot));
+    let (upstreams, routes) = (upstreams(&snapshot.config), routes(snapshot));
+    section("listens on", &listeners, listeners.is_empty());
+    section("certificates", &certificates, certificates.is_empty());
+    section("upstreams", &upstreams, upstreams.is_empty());
+    section("routes, as they are matched", &routes, routes.is_empty());
     if !notes.is_empty() {
         text.push('\n');
         for note in notes {
@@ -153,14 +107,74 @@ fn report(source: &Source, snapshot: &Snapshot, notes: &[String]) -> String {
     text
 }
 
-fn action(config: &Config, action: &Action) -> String {
-    match action {
+fn listeners(snapshot: &Snapshot) -> Table<1> {
+    let mut table = Table::new();
+    let server = &snapshot.config.server;
+    for (name, listeners) in [("http", &server.http), ("https", &server.https)] {
+        let mut list: Vec<String> = listeners
+            .iter()
+            .map(|Listener { addr, .. }| addr.to_string())
+            .collect();
+        if list.is_empty() {
+            continue;
+        }
+        if name == "http" && snapshot.https_port.is_some() {
+            list.push("all redirected to https".to_owned());
+        }
+        table.row([name], list);
+    }
+    table
+}
+
+fn certificates(snapshot: &Snapshot) -> Table<2> {
+    let mut table = Table::new();
+    for certificate in snapshot.store.certificates() {
+        let soon = if certificate.expires_soon() {
+            " (soon)"
+        } else {
+            ""
+        };
+        let until = format!("until {}{soon}", certificate.not_after.date());
+        let file = certificate.file.display().to_string();
+        table.row([file, until], certificate.names.clone());
+    }
+    table
+}
+
+/// Those with a name. What a route's `to` implies is told with the route.
+fn upstreams(config: &Config) -> Table<1> {
+    let mut table = Table::new();
+    for upstream in &config.upstreams {
+        let peers: Vec<String> = upstream.peers.iter().map(peer).collect();
+        if peers != [upstream.name.as_str()] {
+            table.row([upstream.name.as_str()], peers);
+        }
+    }
+    table
+}
+
+fn routes(snapshot: &Snapshot) -> Table<3> {
+    let mut table = Table::new();
+    for index in snapshot.table.ordered() {
+        let route = &snapshot.config.routes[index];
+        table.row(columns(route), vec![outcome(&snapshot.config, route)]);
+    }
+    table
+}
+
+/// What comes of a route: `-> app, strips /api`.
+pub(super) fn outcome(config: &Config, route: &Route) -> String {
+    let action = match &route.action {
         Action::Proxy(upstream) => config.upstreams[*upstream].name.clone(),
         Action::Redirect { location, status } => format!("{} to {location}", status.as_u16()),
         Action::Respond { status, body, .. } => {
-            format!("{} with {} bytes", status.as_u16(), body.len())
+            let plural = if body.len() == 1 { "" } else { "s" };
+            format!("{} with {} byte{plural}", status.as_u16(), body.len())
         }
-    }
+    };
+    let strips = route.strip_prefix.as_ref();
+    let strips = strips.map(|prefix| format!(", strips {prefix}"));
+    format!("-> {action}{}", strips.unwrap_or_default())
 }
 
 fn peer(peer: &crate::config::Peer) -> String {
@@ -171,41 +185,4 @@ fn peer(peer: &crate::config::Peer) -> String {
         (_, PeerProtocol::H2c) => "h2c://",
     };
     format!("{scheme}{}", peer.addr)
-}
-
-/// Columns as wide as their widest cell.
-#[derive(Debug)]
-struct Table<const N: usize>(Vec<[String; N]>);
-
-impl<const N: usize> Default for Table<N> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<const N: usize> Table<N> {
-    fn row(&mut self, cells: [String; N]) {
-        self.0.push(cells);
-    }
-}
-
-impl<const N: usize> std::fmt::Display for Table<N> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let width = |column: usize| {
-            self.0
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: [usize; N] = std::array::from_fn(width);
-        for row in &self.0 {
-            let mut line = String::from("  ");
-            for (cell, width) in row.iter().zip(widths) {
-                let _ = write!(line, "{cell:width$}  ");
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
-    }
 }

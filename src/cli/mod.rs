@@ -5,6 +5,7 @@ mod check;
 mod dev;
 mod explain;
 mod run;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

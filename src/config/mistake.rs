@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 use super::files::Files;
 use super::types::Span;
@@ -182,10 +182,7 @@ impl Mistakes {
                     }
                     title.element(snippet)
                 }
-                None => {
-                    out.push_str(&format!("{}: ", self.source.name));
-                    Group::with_title(title)
-                }
+                None => title.element(Origin::path(self.source.name.as_str())),
             };
             if let Some(help) = &mistake.help {
                 group = group.element(Level::HELP.message(help.as_str()));

@@ -317,7 +317,7 @@ pub enum PathMatch {
     Exact(String),
     /// This path and whatever is below it: `/api` for `/api` and `/api/x`, not `/apix`. Never ends with `/`
     Prefix(String),
-    /// A regular expression over the whole path: `^(?:` and `)$` around what was written, with no flags but those in the text
+    /// A regular expression over the whole path: `\A(?:` and `)\z` around what was written, with no flags but those in the text
     Regex(regex::Regex),
 }
 

@@ -16,6 +16,7 @@ pub struct Host<'a> {
 }
 
 /// The host that `request` is for: of an absolute target or `:authority` if there is one, else of the one Host field.
+/// HTTP/1.1 has that field in any case, and it must be valid even where it does not count (RFC 9112 section 3.2).
 ///
 /// # Errors
 /// What to tell the client: none where HTTP/1.1 needs one, several, or one that is no host.
@@ -29,14 +30,17 @@ pub fn of<B>(request: &Request<B>) -> Result<Host<'_>, &'static str> {
         .map(HeaderValue::to_str)
         .transpose()
         .map_err(|_| BAD_HOST)?;
-    let raw = match (request.uri().authority(), field) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(field)) => field,
-        (None, None) if request.version() < Version::HTTP_11 => "",
-        (None, None) => return Err("The request has no Host field."),
-    };
-    parse(raw)
+    let field = field.map(parse).transpose()?;
+    match (request.uri().authority(), field) {
+        (Some(_), None) if request.version() == Version::HTTP_11 => Err(NO_HOST),
+        (Some(authority), _) => parse(authority.as_str()),
+        (None, Some(field)) => Ok(field),
+        (None, None) if request.version() < Version::HTTP_11 => parse(""),
+        (None, None) => Err(NO_HOST),
+    }
 }
+
+const NO_HOST: &str = "The request has no Host field.";
 
 const BAD_HOST: &str = "The request's host is not valid.";
 
@@ -155,5 +159,16 @@ mod tests {
         assert!(of(&request("/", &["a", "a"], Version::HTTP_11)).is_err());
         assert!(of(&request("/", &[], Version::HTTP_11)).is_err());
         assert_eq!(of(&request("/", &[], Version::HTTP_10)).unwrap().name, "");
+        // A target with a host of its own does not make up for a field that is missing or wrong.
+        for (version, fields, fine) in [
+            (Version::HTTP_11, &[][..], false),
+            (Version::HTTP_11, &["a b"], false),
+            (Version::HTTP_11, &["b.example"], true),
+            (Version::HTTP_10, &[], true),
+            (Version::HTTP_2, &[], true),
+        ] {
+            let request = request("http://a.example/", fields, version);
+            assert_eq!(of(&request).is_ok(), fine, "{version:?} {fields:?}");
+        }
     }
 }

@@ -2,6 +2,22 @@
 
 use std::borrow::Cow;
 
+use http::{Method, Request};
+
+/// Refuses the forms of a target that belong to other methods: `*` is for OPTIONS, a host alone for CONNECT (RFC 9112
+/// section 3.2).
+///
+/// # Errors
+/// What to tell the client.
+pub fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
+    let (uri, method) = (request.uri(), request.method());
+    let host_alone = uri.scheme().is_none() && uri.authority().is_some();
+    if host_alone && method != Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS {
+        return Err("The request's target is not one that its method can have.");
+    }
+    Ok(())
+}
+
 /// The path that a server which decodes and resolves it would see (RFC 3986 section 6.2.2): percent-encoded unreserved
 /// characters decoded, dot segments resolved, runs of slashes made one.
 ///
@@ -105,6 +121,24 @@ pub fn strip_prefix<'a>(path_and_query: &'a str, prefix: &str) -> Option<Cow<'a,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_are_of_a_form_that_their_method_can_have() {
+        for (method, target, fine) in [
+            ("GET", "/", true),
+            ("GET", "http://a.test", true),
+            ("GET", "*", false),
+            ("GET", "a.test", false),
+            ("GET", "a.test:80", false),
+            ("OPTIONS", "*", true),
+            ("OPTIONS", "a.test:80", false),
+            ("CONNECT", "a.test:80", true),
+        ] {
+            let request = Request::builder().method(method).uri(target).body(());
+            let checked = check(&request.unwrap());
+            assert_eq!(checked.is_ok(), fine, "{method} {target}");
+        }
+    }
 
     #[test]
     fn plain_paths_are_borrowed() {

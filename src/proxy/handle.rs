@@ -64,16 +64,17 @@ async fn serve(
 ) -> Result<Outcome, ProxyError> {
     let upgrade = upgrade::wanted(&request);
     let method = method(&request, upgrade)?;
+    target::check(&request).map_err(ProxyError::BadRequest)?;
     let host = host::of(&request).map_err(ProxyError::BadRequest)?;
     if let Some(port) = snapshot.https_port.filter(|_| !ctx.conn.tls) {
-        return Ok(Outcome::Reply(respond::to_https(&request, &host, port)));
+        return respond::to_https(&request, &host, port).map(Outcome::Reply);
     }
     let route = &snapshot.config.routes[find(snapshot, &host, request.uri().path(), &method)?];
     match &route.action {
         Action::Proxy(upstream) => forward(snapshot, route, *upstream, ctx, request, upgrade).await,
-        Action::Redirect { location, status } => Ok(Outcome::Reply(respond::redirect(
-            &request, &host, location, *status,
-        ))),
+        Action::Redirect { location, status } => {
+            respond::redirect(&request, &host, location, *status).map(Outcome::Reply)
+        }
         Action::Respond {
             status,
             body,

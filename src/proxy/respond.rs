@@ -68,51 +68,66 @@ pub(super) fn is_browser(headers: &HeaderMap) -> bool {
 }
 
 /// The same address over TLS. 308 keeps the method and the body (RFC 9110 section 15.4.9).
-pub(super) fn to_https<B>(request: &Request<B>, host: &Host<'_>, port: u16) -> Response<ReplyBody> {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
+///
+/// # Errors
+/// Where the client named no host to be redirected to.
+pub(super) fn to_https<B>(
+    request: &Request<B>,
+    host: &Host<'_>,
+    port: u16,
+) -> Result<Response<ReplyBody>, ProxyError> {
+    let target = target(request);
     let port = if port == 443 {
         String::new()
     } else {
         format!(":{port}")
     };
     moved(
-        &format!("https://{}{port}{target}", host.name),
+        &format!("https://{}{port}{target}", named(host)?),
         StatusCode::PERMANENT_REDIRECT,
     )
 }
 
 /// A route's redirect, with `{host}` and `{path}` filled in.
+///
+/// # Errors
+/// Where `{host}` is to be filled in and the client named none.
 pub(super) fn redirect<B>(
     request: &Request<B>,
     host: &Host<'_>,
     location: &str,
     status: StatusCode,
-) -> Response<ReplyBody> {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    moved(
-        &location
-            .replace("{host}", &host.name)
-            .replace("{path}", target),
-        status,
-    )
+) -> Result<Response<ReplyBody>, ProxyError> {
+    let mut location = location.to_owned();
+    if location.contains("{host}") {
+        location = location.replace("{host}", named(host)?);
+    }
+    moved(&location.replace("{path}", target(request)), status)
 }
 
-fn moved(location: &str, status: StatusCode) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::Empty);
-    match HeaderValue::from_str(location) {
-        Ok(location) => {
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+/// Path and query. The `*` of OPTIONS is about the whole server, which `/` comes nearest to: after a host, it would be
+/// read as part of that.
+fn target<B>(request: &Request<B>) -> &str {
+    let target = request.uri().path_and_query().map(|target| target.as_str());
+    target.filter(|target| *target != "*").unwrap_or("/")
+}
+
+fn named<'a>(host: &'a Host<'_>) -> Result<&'a str, ProxyError> {
+    match &*host.name {
+        "" => Err(ProxyError::BadRequest(
+            "The request names no host, and without one it cannot be redirected.",
+        )),
+        name => Ok(name),
     }
-    response
+}
+
+fn moved(location: &str, status: StatusCode) -> Result<Response<ReplyBody>, ProxyError> {
+    let location = HeaderValue::from_str(location)
+        .map_err(|_| ProxyError::BadRequest("The request's path cannot be redirected."))?;
+    let mut response = Response::new(ReplyBody::Empty);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
 }
 
 /// A route's fixed response.
@@ -330,7 +345,7 @@ mod tests {
             .body(())
             .unwrap();
         let host = crate::http::host::of(&request).unwrap();
-        let at = |port| to_https(&request, &host, port).headers()["location"].clone();
+        let at = |port| to_https(&request, &host, port).unwrap().headers()["location"].clone();
         assert_eq!(at(443), "https://example.com/a%2Fb?c=d");
         assert_eq!(at(8443), "https://example.com:8443/a%2Fb?c=d");
     }

@@ -21,4 +21,4 @@ mod tell;
 
 pub use explain::{Explanation, Verdict};
 pub use table::RouteTable;
-pub use tell::matcher;
+pub use tell::{columns, matcher};

@@ -127,7 +127,7 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn regex(text: &str) -> PathMatch {
-        PathMatch::Regex(regex::Regex::new(&format!("^(?:{text})$")).unwrap())
+        PathMatch::Regex(regex::Regex::new(&format!("\\A(?:{text})\\z")).unwrap())
     }
 
     /// A route; `methods` are separated by spaces.

@@ -13,6 +13,15 @@ pub fn matcher(route: &Route) -> String {
     }
 }
 
+/// The same in three columns: host, path, methods. The last is empty for all methods.
+pub fn columns(route: &Route) -> [String; 3] {
+    let methods = match route.methods.as_slice() {
+        [] => String::new(),
+        some => methods(some),
+    };
+    [host(&route.host), path(&route.path), methods]
+}
+
 /// Host and path of a route.
 pub(super) fn place(route: &Route) -> String {
     format!("{}, {}", host(&route.host), path(&route.path))
@@ -46,8 +55,8 @@ pub(super) fn prefix_text(path: &str) -> &str {
 pub(super) fn regex_text(regex: &regex::Regex) -> &str {
     let text = regex.as_str();
     let written = text
-        .strip_prefix("^(?:")
-        .and_then(|text| text.strip_suffix(")$"));
+        .strip_prefix("\\A(?:")
+        .and_then(|text| text.strip_suffix(")\\z"));
     written.unwrap_or(text)
 }
 
@@ -85,6 +94,11 @@ mod tests {
             "any host, path_exact /"
         );
         assert_eq!(told(any(), prefix(""), ""), "any host, path /");
+        assert_eq!(
+            columns(&route(any(), prefix("/a"), "GET")),
+            ["any host", "path /a", "method GET"]
+        );
+        assert_eq!(columns(&route(any(), prefix("/a"), ""))[2], "");
         let bare = PathMatch::Regex(regex::Regex::new("^/a$").unwrap());
         assert_eq!(told(any(), bare, ""), "any host, path_regex ^/a$");
     }

@@ -33,7 +33,7 @@ const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
-    content-length: 59\r\n\r\nThis port speaks TLS: use https:// instead of http://.     \n";
+    content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
 
 /// Serves one client until it is done.
 pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, tls: bool) {
@@ -64,22 +64,23 @@ async fn open(
         }
     };
     let limit = snapshot.config.timeouts.tls_handshake;
-    match timeout(
-        limit,
-        TlsAcceptor::from(config).accept(stream).into_fallible(),
-    )
-    .await
-    {
-        Ok(Ok(stream)) => {
+    let handshake = async {
+        // Before rustls looks: it would send an alert, which nobody could read as the beginning of an answer.
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0].is_ascii_graphic() {
+            refuse_plaintext(&mut stream).await;
+            return Ok(None);
+        }
+        TlsAcceptor::from(config).accept(stream).await.map(Some)
+    };
+    match timeout(limit, handshake).await {
+        Ok(Ok(Some(stream))) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Some((Stream::TlsServer(Box::new(stream)), Some(h2)))
         }
-        Ok(Err((error, mut stream))) => {
+        Ok(Ok(None)) => None,
+        Ok(Err(error)) => {
             debug!(%error, "TLS handshake failed");
-            if looks_like_plaintext(&error) {
-                let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
-                let _ = stream.shutdown().await;
-            }
             None
         }
         Err(_) => {
@@ -92,16 +93,12 @@ async fn open(
     }
 }
 
-fn looks_like_plaintext(error: &io::Error) -> bool {
-    let cause = error
-        .get_ref()
-        .and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(
-        cause,
-        Some(rustls::Error::InvalidMessage(
-            rustls::InvalidMessage::InvalidContentType
-        ))
-    )
+/// Whoever asks for http:// on a port of https:// is told so. No record of TLS begins with a letter.
+async fn refuse_plaintext(stream: &mut TcpStream) {
+    // Closing with something unread would reset the connection, and the answer could be lost.
+    let _ = stream.read(&mut [0; 4096]).await;
+    let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
+    let _ = stream.shutdown().await;
 }
 
 /// Plaintext: HTTP/2 with prior knowledge is told by its preface (RFC 9113 section 3.4).
@@ -140,11 +137,17 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, sna
             speak(worker, client, conn, stream, head.freeze(), snapshot).await;
         }
         Ok(Err(_)) => {}
-        Err(_) => {
-            let _ = stream.write_all(TIMED_OUT).await;
-            let _ = stream.shutdown().await;
-        }
+        Err(_) => time_out(&mut stream, &head).await,
     }
+}
+
+/// Ends a connection whose request did not arrive in time. One that never began is told nothing: browsers connect on
+/// the chance that they will need it, and would show the answer to whatever they ask next.
+async fn time_out(stream: &mut Stream, head: &[u8]) {
+    if !head.is_empty() {
+        let _ = stream.write_all(TIMED_OUT).await;
+    }
+    let _ = stream.shutdown().await;
 }
 
 async fn speak(
@@ -200,8 +203,7 @@ async fn speak(
             && let Some(parts) = serving.into_parts()
         {
             let mut stream = parts.io.into_inner().into_inner();
-            let _ = stream.write_all(TIMED_OUT).await;
-            let _ = stream.shutdown().await;
+            time_out(&mut stream, &parts.read_buf).await;
         }
         report(end);
     }
@@ -251,8 +253,12 @@ async fn drive(
     mut poll: impl FnMut(&mut Context<'_>, Say) -> Poll<hyper::Result<()>>,
 ) -> End {
     let mut leaving = false;
-    let head_limit = worker.snapshot().config.timeouts.request_head;
-    let mut sleep = pin!(tokio::time::sleep(head_limit));
+    let (head_limit, idle_limit) = {
+        let timeouts = &worker.snapshot().config.timeouts;
+        (timeouts.request_head, timeouts.keepalive_idle)
+    };
+    // It never sleeps for longer than the shortest phase that may begin meanwhile.
+    let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
     poll_fn(|cx| {
         if let Poll::Ready(result) = poll(cx, Say::Nothing) {
             return Poll::Ready(End::of(result));
@@ -273,7 +279,7 @@ async fn drive(
         }
         while sleep.as_mut().poll(cx).is_ready() {
             let rest = match conn.activity.overdue(&worker.snapshot().config.timeouts) {
-                Overdue::No { rest } => rest,
+                Overdue::No { rest } => rest.min(idle_limit),
                 Overdue::Head => return Poll::Ready(End::HeadTimeout),
                 Overdue::Idle if leaving => return Poll::Ready(End::IdleTimeout),
                 Overdue::Idle => {

@@ -1,9 +1,13 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
+mod checking;
+mod command_line;
 mod forwarding;
+mod handshake;
 mod house;
 mod ladder;
 mod lifecycle;
 mod privilege;
+mod routing;
 mod support;
 mod upgrades;

@@ -36,18 +36,40 @@ pub(crate) fn write(folder: &Path, name: &str, names: &[&str]) -> (PathBuf, Path
     paths
 }
 
+/// As [`write`], expired long ago.
+pub(crate) fn write_expired(folder: &Path, name: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+    let (cert, key) = write(folder, name, names);
+    let pair = std::fs::read_to_string(&key).expect("a key");
+    let pair = KeyPair::from_pem(&pair).expect("a key");
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("parameters");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 2, 3);
+    let expired = params.signed_by(&pair, authority()).expect("signed");
+    std::fs::write(&cert, expired.pem()).expect("written");
+    (cert, key)
+}
+
 /// A client that trusts only the test authority.
 pub(crate) fn client(alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
+    Arc::new(client_speaking(rustls::DEFAULT_VERSIONS, alpn))
+}
+
+/// The same, of these versions of TLS only.
+pub(crate) fn client_speaking(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    alpn: &[&[u8]],
+) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from(authority().der().to_vec()))
         .expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    Arc::new(config)
+    config
 }

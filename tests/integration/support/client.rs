@@ -70,7 +70,15 @@ pub(crate) async fn tls(
 
 /// HTTP/1.1 in plaintext.
 pub(crate) async fn h1(port: u16) -> http1::SendRequest<Body> {
-    let (sender, connection) = http1::handshake(TokioIo::new(tcp(port).await))
+    h1_over(tcp(port).await).await
+}
+
+/// HTTP/1.1 over any stream.
+pub(crate) async fn h1_over<S>(stream: S) -> http1::SendRequest<Body>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .expect("a handshake");
     tokio::spawn(connection.with_upgrades());
