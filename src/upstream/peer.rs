@@ -39,6 +39,8 @@ impl Peer {
     pub(super) fn failed(&self) {
         self.down_until
             .store(self.now() + COOL_DOWN.as_millis() as u64, Ordering::Relaxed);
+        // Whoever listens there next may be somebody else.
+        self.standing.suspect();
     }
 
     pub(super) fn works(&self) {
