@@ -182,3 +182,21 @@ fn expect(upstream: &config::Upstream, lasting: &Lasting, mistakes: &Mistakes) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_found_once_is_known_when_the_table_of_users_is_gone() {
+        let lasting = Lasting::new(false);
+        assert_eq!(lasting.uid("root"), Ok(0));
+        assert!(lasting.uid("no-such-user-here").is_err());
+        lasting
+            .users
+            .lock()
+            .unwrap()
+            .insert("no-such-user-here".to_owned(), 7);
+        assert_eq!(lasting.uid("no-such-user-here"), Ok(7));
+    }
+}
