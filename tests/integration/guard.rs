@@ -92,13 +92,13 @@ fn requests(app: &Script, peer: &str) -> usize {
     const LAST: &str = "GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let before = app.count("request /last");
     let answer = if peer.starts_with('/') {
-        let mut stream = UnixStream::connect(peer).unwrap();
-        stream.write_all(LAST.as_bytes()).unwrap();
+        let mut stream = UnixStream::connect(peer).expect("the app answers");
+        stream.write_all(LAST.as_bytes()).expect("the app answers");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer).expect("the app answers");
         answer
     } else {
-        raw::exchange(peer.parse().unwrap(), LAST)
+        raw::exchange(peer.parse().expect("a port"), LAST)
     };
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     until("the app to print its last request", || {
