@@ -44,6 +44,13 @@ pub enum ProxyError {
     ResponseTimeout(Duration),
     /// The supervised app is not up; the text says what it is doing instead.
     AppDown(String),
+    /// The upstream is run by a user that `expect_user` does not allow.
+    WrongUser {
+        /// Who runs it, such as `root (uid 0)`
+        found: String,
+        /// Who may, such as `anybody but root`
+        expected: String,
+    },
 }
 
 impl ProxyError {
@@ -55,9 +62,11 @@ impl ProxyError {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Connect(_) | Self::Reset | Self::Malformed(_) | Self::AppDown(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Connect(_)
+            | Self::Reset
+            | Self::Malformed(_)
+            | Self::AppDown(_)
+            | Self::WrongUser { .. } => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout(_) | Self::ResponseTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -88,6 +97,7 @@ impl ProxyError {
             Self::Malformed(_) => "The application's answer is not valid HTTP.",
             Self::ResponseTimeout(_) => "The application did not answer in time.",
             Self::AppDown(_) => "The application is not running.",
+            Self::WrongUser { .. } => "The application is not served; lowport's log says why.",
         }
     }
 }
@@ -122,6 +132,12 @@ impl fmt::Display for ProxyError {
                 )
             }
             Self::AppDown(state) => write!(f, "app is down: {state}"),
+            Self::WrongUser { found, expected } => {
+                write!(
+                    f,
+                    "upstream is run by {found}; expect_user allows {expected}"
+                )
+            }
         }
     }
 }
@@ -161,6 +177,12 @@ mod tests {
         let refused = ProxyError::Connect(io::Error::other("connect to 10.1.2.3:3000 refused"));
         assert!(!refused.public().contains("10.1.2.3"));
         assert!(refused.to_string().contains("10.1.2.3"));
+        let wrong = ProxyError::WrongUser {
+            found: "root (uid 0)".into(),
+            expected: "anybody but root".into(),
+        };
+        assert!(!wrong.public().contains("root"));
+        assert!(wrong.to_string().contains("root (uid 0)"));
     }
 
     #[test]

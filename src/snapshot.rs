@@ -1,18 +1,19 @@
 //! What runs: made whole from a configuration, swapped atomically, never changed.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Method;
 use tokio::sync::watch;
 
 use crate::child::AppState;
-use crate::config::{self, Config, Mistakes, PeerProtocol, Source};
+use crate::config::{self, Config, ExpectUser, Mistake, Mistakes, PeerProtocol, Source};
 use crate::http::host;
-use crate::privilege::Adopted;
+use crate::privilege::{Adopted, Identity, UserError};
 use crate::route::RouteTable;
 use crate::tls;
-use crate::upstream::{Registry, Upstream};
+use crate::upstream::{Expect, Guard, Registry, Upstream};
 
 /// A running configuration.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct Lasting {
     pub app: Option<watch::Receiver<AppState>>,
     /// Whether this is `lowport dev`
     pub dev: bool,
+    /// Users that were found by name: a sandbox takes the system's table of users away
+    users: Mutex<HashMap<String, u32>>,
 }
 
 impl Lasting {
@@ -68,6 +71,20 @@ impl Lasting {
             adopted: Vec::new(),
             app: None,
             dev,
+            users: Mutex::default(),
+        }
+    }
+
+    /// The user of this name, as of now or as of when it could last be found.
+    fn uid(&self, name: &str) -> Result<u32, UserError> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        match (Identity::lookup(name), users.get(name)) {
+            (Ok(found), _) => {
+                users.insert(name.to_owned(), found.uid);
+                Ok(found.uid)
+            }
+            (Err(_), Some(uid)) => Ok(*uid),
+            (Err(error), None) => Err(error),
         }
     }
 }
@@ -144,5 +161,46 @@ fn running(upstream: &config::Upstream, lasting: &Lasting, mistakes: &Mistakes) 
         name: upstream.name.clone(),
         peers: upstream.peers.iter().map(peer).collect(),
         tls,
+        guard: Guard {
+            expect: expect(upstream, lasting, mistakes),
+            on_mismatch: upstream.on_mismatch,
+        },
     })
+}
+
+/// Who may run an upstream, as a number.
+fn expect(upstream: &config::Upstream, lasting: &Lasting, mistakes: &Mistakes) -> Expect {
+    let name = match &upstream.expect_user {
+        ExpectUser::Any => return Expect::Any,
+        ExpectUser::NotRoot => return Expect::NotRoot,
+        ExpectUser::Uid(uid) => return Expect::User(*uid, None),
+        ExpectUser::Name(name) => name,
+    };
+    match lasting.uid(name) {
+        Ok(uid) => Expect::User(uid, Some(name.clone())),
+        Err(error) => {
+            let mistake = Mistake::new(upstream.expect_user_span.clone(), error.to_string())
+                .help("a uid needs no account: write the one that the app runs as, such as expect_user = \"1000\"");
+            mistakes.push(mistake);
+            Expect::NotRoot
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_found_once_is_known_when_the_table_of_users_is_gone() {
+        let lasting = Lasting::new(false);
+        assert_eq!(lasting.uid("root"), Ok(0));
+        assert!(lasting.uid("no-such-user-here").is_err());
+        lasting
+            .users
+            .lock()
+            .unwrap()
+            .insert("no-such-user-here".to_owned(), 7);
+        assert_eq!(lasting.uid("no-such-user-here"), Ok(7));
+    }
 }

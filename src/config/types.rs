@@ -188,6 +188,8 @@ pub struct Upstream {
     pub peers: Vec<Peer>,
     /// Who must be running it
     pub expect_user: ExpectUser,
+    /// Where `expect_user` was written
+    pub expect_user_span: Span,
     /// What happens when somebody else does
     pub on_mismatch: OnMismatch,
     /// PEM file of authorities that `https://` peers are checked against instead of the system's

@@ -121,6 +121,7 @@ fn implied(name: &str, peer: Peer, span: Span) -> Upstream {
         name: name.to_owned(),
         peers: vec![peer],
         expect_user: ExpectUser::NotRoot,
+        expect_user_span: None,
         on_mismatch: OnMismatch::Refuse,
         ca: None,
         span,
@@ -166,6 +167,7 @@ fn upstream(name: &Placed<&str>, table: &Table<'_>, app: Option<&AppTable>) -> U
     Upstream {
         name: name.value.to_owned(),
         peers,
+        expect_user_span: expect.as_ref().map(|expect| expect.span.clone()),
         expect_user: expect.map_or(ExpectUser::NotRoot, |expect| expect.value),
         on_mismatch: mismatch.map_or(OnMismatch::Refuse, |mismatch| mismatch.value),
         ca,

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::observe::{IdSource, LogBuffer};
+use crate::privilege::SockDiag;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
@@ -29,11 +30,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with an empty pool.
-    pub fn new(live: Arc<ArcSwap<Snapshot>>, log: Rc<LogBuffer>, ids: IdSource) -> Self {
+    /// A worker with an empty pool. `sockets` tells the guard who runs an upstream; `None` where nobody can.
+    pub fn new(
+        live: Arc<ArcSwap<Snapshot>>,
+        log: Rc<LogBuffer>,
+        ids: IdSource,
+        sockets: Option<SockDiag>,
+    ) -> Self {
         Self {
             live,
-            pool: Pool::default(),
+            pool: Pool::new(sockets),
             log,
             ids,
             unflushed: Notify::new(),

@@ -74,7 +74,10 @@ pub(super) async fn forward(
     let (response, lease) = loop {
         match exchange.run(request, ctx).await {
             Ok(answered) => break answered,
-            Err(Failed::Lost(error)) => return Err(error),
+            // Waiting does not make another user of whoever runs it.
+            Err(Failed::Lost(error) | Failed::Refused(error @ ProxyError::WrongUser { .. }, _)) => {
+                return Err(error);
+            }
             Err(Failed::Refused(error, unsent)) => {
                 // The request has not left yet: a supervised app that is restarting may have it later.
                 let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
@@ -176,8 +179,8 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Tries peers in turn. A peer that takes no connection has not seen the request, so the next may have it; one that
-    /// took it may only be followed where that cannot happen twice.
+    /// Tries peers in turn. A peer that takes no connection, or that the guard refuses in time, has not seen the request, so
+    /// the next may have it; one that took it may only be followed where that cannot happen twice.
     async fn run(
         &self,
         mut request: Request<RequestBody>,
@@ -205,13 +208,12 @@ impl Exchange<'_> {
         ctx: &mut RequestCtx,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         let limit = self.route.timeouts.upstream_connect;
-        let tls = self.upstream.tls.as_ref();
         for tried in 0.. {
             let pool = &ctx.worker.pool;
             let lease = if tried < STALE_TRIES {
-                pool.lease(peer, tls, limit).await
+                pool.lease(self.upstream, peer, limit).await
             } else {
-                pool.open(peer, tls, limit).await
+                pool.open(self.upstream, peer, limit).await
             };
             let mut lease = match lease {
                 Ok(lease) => lease,
@@ -235,7 +237,13 @@ impl Exchange<'_> {
             ctx.upstream_time = Some(started.elapsed());
             let stale = lease.reused();
             match sent {
-                Ok(Ok(response)) => return Ok((response, lease)),
+                Ok(Ok(response)) => {
+                    // Whose answer is it? Nothing of it is passed on before that is known.
+                    return match lease.vouch(&self.upstream.guard) {
+                        Ok(()) => Ok((response, lease)),
+                        Err(error) => Err(Failed::Lost(error)),
+                    };
+                }
                 Err(error) => return Err(Failed::Lost(error)),
                 // Not a byte was written: nothing can happen twice.
                 Ok(Err(SendError {

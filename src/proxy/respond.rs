@@ -13,6 +13,7 @@ use crate::error::ProxyError;
 use crate::http::hop::has_token;
 use crate::http::host::Host;
 use crate::snapshot::Snapshot;
+use crate::upstream;
 
 /// What an error page needs to know of a request that is gone by then.
 #[derive(Debug)]
@@ -213,6 +214,9 @@ fn explain(page: &mut Page, snapshot: &Snapshot, asks: &Asks, error: &ProxyError
                     page.status = StatusCode::SERVICE_UNAVAILABLE;
                 }
             }
+        }
+        ProxyError::WrongUser { .. } => {
+            let _ = write!(page.detail, "{error}\n\n{}", upstream::REMEDY);
         }
         _ => {
             let _ = write!(page.detail, "{error}");

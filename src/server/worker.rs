@@ -21,6 +21,7 @@ use tracing::{debug, error, warn};
 use super::conn;
 use crate::ctx;
 use crate::observe::{IdSource, LogBuffer, LogSink};
+use crate::privilege::SockDiag;
 use crate::snapshot::Snapshot;
 
 /// How often idle connections to peers are looked through.
@@ -95,13 +96,16 @@ pub fn start(number: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
+            let sockets = SockDiag::open()
+                .inspect_err(|error| warn!(%error, "who runs an upstream cannot be found out"))
+                .ok();
             match Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default())
             {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(run(shared, receiver));
+                    runtime.block_on(run(shared, receiver, sockets));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -112,12 +116,17 @@ pub fn start(number: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
     Ok(WorkerHandle { commands, thread })
 }
 
-async fn run(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
+async fn run(
+    shared: Arc<Shared>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    sockets: Option<SockDiag>,
+) {
     let log = Rc::new(LogBuffer::new(shared.log.clone()));
     let worker = Rc::new(ctx::Worker::new(
         Arc::clone(&shared.live),
         Rc::clone(&log),
         IdSource::new(),
+        sockets,
     ));
     let clients = Rc::new(Clients::default());
     let mut accepting: HashMap<SocketAddr, Accepting> = HashMap::new();

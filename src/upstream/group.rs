@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::guard::Guard;
 use super::peer::Peer;
 
 /// A group of peers.
@@ -15,6 +16,8 @@ pub struct Upstream {
     pub peers: Vec<Arc<Peer>>,
     /// For `https://` peers
     pub tls: Option<Arc<ClientConfig>>,
+    /// Who may run it
+    pub guard: Guard,
 }
 
 impl Upstream {
@@ -32,9 +35,9 @@ impl Upstream {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Registry;
+    use super::super::{Expect, Registry};
     use super::*;
-    use crate::config::{PeerAddr, PeerProtocol};
+    use crate::config::{OnMismatch, PeerAddr, PeerProtocol};
 
     #[test]
     fn peers_take_turns_and_failed_ones_come_last() {
@@ -50,6 +53,10 @@ mod tests {
             name: "app".into(),
             peers: vec![peer(1), peer(2), peer(3)],
             tls: None,
+            guard: Guard {
+                expect: Expect::Any,
+                on_mismatch: OnMismatch::Refuse,
+            },
         };
         let order = |turn| {
             upstream

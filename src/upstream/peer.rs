@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::standing::Standing;
 use crate::config::{PeerAddr, PeerProtocol};
 
 /// How long a peer that refused a connection is passed over while its upstream has others.
@@ -23,6 +24,8 @@ pub struct Peer {
     pub display: String,
     /// Milliseconds since [`Registry`]'s start until which it is passed over
     down_until: AtomicU64,
+    /// Who was found to run it
+    pub(super) standing: Standing,
     born: Instant,
 }
 
@@ -36,6 +39,8 @@ impl Peer {
     pub(super) fn failed(&self) {
         self.down_until
             .store(self.now() + COOL_DOWN.as_millis() as u64, Ordering::Relaxed);
+        // Whoever listens there next may be somebody else.
+        self.standing.suspect();
     }
 
     pub(super) fn works(&self) {
@@ -44,7 +49,8 @@ impl Peer {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Milliseconds since it became known
+    pub(super) fn now(&self) -> u64 {
         self.born.elapsed().as_millis() as u64
     }
 }
@@ -84,6 +90,7 @@ impl Registry {
             protocol,
             display: addr.to_string(),
             down_until: AtomicU64::new(0),
+            standing: Standing::default(),
             born: Instant::now(),
         });
         known.next += 1;

@@ -1,6 +1,6 @@
 //! The pool of connections to peers: one a worker, so that nothing is shared or locked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,16 +9,19 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use tokio::task::AbortHandle;
 
 use super::connect::connect;
+use super::far_end::{FarEnd, Owner};
+use super::group::Upstream;
+use super::guard::Guard;
 use super::peer::Peer;
 use crate::body::RequestBody;
 use crate::config::PeerProtocol;
 use crate::error::ProxyError;
 use crate::exec::LocalExec;
 use crate::http::hop;
+use crate::privilege::SockDiag;
 
 /// Without a `Keep-Alive: timeout` of the peer: Node's default is 5 s.
 const DEFAULT_IDLE: Duration = Duration::from_secs(4);
@@ -28,23 +31,37 @@ const MARGIN: Duration = Duration::from_secs(1);
 const MAX_IDLE: Duration = Duration::from_secs(60);
 /// Idle connections kept for one peer by one worker.
 const MAX_KEPT: usize = 512;
+/// Between looks at a connection that its app has yet to accept, in milliseconds. An app that takes longer is sent the
+/// request all the same.
+const LOOKS: [u64; 7] = [1, 1, 2, 4, 8, 16, 20];
 
 /// A worker's connections, by peer. Cheap to clone: all clones are one pool.
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
     peers: Rc<RefCell<Vec<Slot>>>,
+    /// Asked who holds the other end of a new connection; `None` where the kernel does not tell
+    sockets: Option<Rc<SockDiag>>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     idle: Vec<Idle>,
-    h2: Option<http2::SendRequest<RequestBody>>,
+    h2: Option<(http2::SendRequest<RequestBody>, Rc<Origin>)>,
+}
+
+/// Where a connection goes, and who was found there.
+#[derive(Debug)]
+struct Origin {
+    end: FarEnd,
+    /// `None` until it has been looked at
+    owner: Cell<Option<Owner>>,
 }
 
 #[derive(Debug)]
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
     task: AbortHandle,
+    origin: Rc<Origin>,
     until: Instant,
 }
 
@@ -58,19 +75,29 @@ pub struct SendError {
 }
 
 impl Pool {
-    /// A connection to `peer`: the idle one used last, else a new one.
+    /// An empty pool.
+    pub fn new(sockets: Option<SockDiag>) -> Self {
+        Self {
+            peers: Rc::default(),
+            sockets: sockets.map(Rc::new),
+        }
+    }
+
+    /// A connection to `peer` of `upstream`: the idle one used last, else a new one.
     ///
     /// # Errors
-    /// [`ProxyError::Connect`] or [`ProxyError::ConnectTimeout`].
+    /// [`ProxyError::Connect`], [`ProxyError::ConnectTimeout`], or [`ProxyError::WrongUser`] where the guard knows enough
+    /// to refuse it. Nothing has been sent in any case.
     pub async fn lease(
         &self,
+        upstream: &Upstream,
         peer: &Arc<Peer>,
-        tls: Option<&Arc<ClientConfig>>,
         limit: Duration,
     ) -> Result<Lease, ProxyError> {
+        upstream.guard.remembers(peer)?;
         match self.take(peer) {
-            Some(lease) => Ok(lease),
-            None => self.open(peer, tls, limit).await,
+            Some(lease) => lease.known(&upstream.guard).map(|()| lease),
+            None => self.open(upstream, peer, limit).await,
         }
     }
 
@@ -80,11 +107,17 @@ impl Pool {
     /// As [`lease`](Self::lease).
     pub async fn open(
         &self,
+        upstream: &Upstream,
         peer: &Arc<Peer>,
-        tls: Option<&Arc<ClientConfig>>,
         limit: Duration,
     ) -> Result<Lease, ProxyError> {
-        let io = TokioIo::new(connect(peer, tls, limit).await?);
+        let stream = connect(peer, upstream.tls.as_ref(), limit).await?;
+        let origin = Rc::new(Origin {
+            end: FarEnd::of(&stream),
+            owner: Cell::new(None),
+        });
+        self.look_early(&upstream.guard, peer, &origin).await?;
+        let io = TokioIo::new(stream);
         let broken = |error: hyper::Error| ProxyError::Connect(std::io::Error::other(error));
         let channel = match peer.protocol {
             PeerProtocol::H2c => {
@@ -98,7 +131,8 @@ impl Pool {
                     // Each stream that it breaks tells its own request.
                     let _ = connection.await;
                 });
-                self.slot(peer, |slot| slot.h2 = Some(sender.clone()));
+                let kept = (sender.clone(), Rc::clone(&origin));
+                self.slot(peer, |slot| slot.h2 = Some(kept));
                 Channel::H2(sender)
             }
             PeerProtocol::Http1 | PeerProtocol::Https => {
@@ -115,23 +149,60 @@ impl Pool {
             pool: self.clone(),
             peer: Arc::clone(peer),
             channel,
+            origin,
             idle: DEFAULT_IDLE,
             reused: false,
         })
     }
 
+    /// Looks at a connection to a peer that nobody vouches for yet before anything is sent on it: as soon as the app has
+    /// accepted it, which most do at once.
+    async fn look_early(
+        &self,
+        guard: &Guard,
+        peer: &Peer,
+        origin: &Origin,
+    ) -> Result<(), ProxyError> {
+        if !guard.asks() || !peer.standing.is_suspect() {
+            return Ok(());
+        }
+        for pause in LOOKS {
+            if let Some(owner) = origin.end.accepted_by(self.sockets.as_deref()) {
+                // What is unknown may be known when it has answered.
+                return match owner {
+                    Owner::Uid(..) => self.settle(guard, peer, origin, owner),
+                    Owner::Unknown(_) => Ok(()),
+                };
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
+    }
+
+    fn settle(
+        &self,
+        guard: &Guard,
+        peer: &Peer,
+        origin: &Origin,
+        owner: Owner,
+    ) -> Result<(), ProxyError> {
+        origin.owner.set(Some(owner));
+        guard.settle(peer, &origin.end, owner, self.sockets.as_deref())
+    }
+
     fn take(&self, peer: &Arc<Peer>) -> Option<Lease> {
-        let channel = self.slot(peer, |slot| {
-            if let Some(sender) = &slot.h2 {
+        let (channel, origin) = self.slot(peer, |slot| {
+            if let Some((sender, origin)) = &slot.h2 {
                 if !sender.is_closed() {
-                    return Some(Channel::H2(sender.clone()));
+                    return Some((Channel::H2(sender.clone()), Rc::clone(origin)));
                 }
                 slot.h2 = None;
             }
             let now = Instant::now();
             while let Some(idle) = slot.idle.pop() {
                 if idle.until > now && idle.sender.is_ready() {
-                    return Some(Channel::H1(Some((idle.sender, idle.task))));
+                    let channel = Channel::H1(Some((idle.sender, idle.task)));
+                    return Some((channel, idle.origin));
                 }
                 idle.task.abort();
             }
@@ -141,6 +212,7 @@ impl Pool {
             pool: self.clone(),
             peer: Arc::clone(peer),
             channel,
+            origin,
             idle: DEFAULT_IDLE,
             reused: true,
         })
@@ -151,6 +223,7 @@ impl Pool {
         peer: &Peer,
         sender: http1::SendRequest<RequestBody>,
         task: AbortHandle,
+        origin: Rc<Origin>,
         idle: Duration,
     ) {
         self.slot(peer, |slot| {
@@ -158,6 +231,7 @@ impl Pool {
                 slot.idle.push(Idle {
                     sender,
                     task,
+                    origin,
                     until: Instant::now() + idle,
                 });
             } else {
@@ -204,6 +278,7 @@ pub struct Lease {
     pool: Pool,
     peer: Arc<Peer>,
     channel: Channel,
+    origin: Rc<Origin>,
     idle: Duration,
     reused: bool,
 }
@@ -256,6 +331,46 @@ impl Lease {
         }
     }
 
+    /// Whether its other end belongs to somebody who may run the upstream. To be called when the head of a response is
+    /// there, before it is passed on: looks at a new connection, and costs a comparison for others.
+    ///
+    /// # Errors
+    /// [`ProxyError::WrongUser`].
+    pub fn vouch(&self, guard: &Guard) -> Result<(), ProxyError> {
+        if !guard.asks() {
+            return Ok(());
+        }
+        let vouched = match self.origin.owner.get() {
+            Some(owner) => guard.allows(owner),
+            None => {
+                let owner = self.origin.end.owner(self.pool.sockets.as_deref());
+                self.pool.settle(guard, &self.peer, &self.origin, owner)
+            }
+        };
+        vouched.inspect_err(|_| self.disown())
+    }
+
+    /// As [`vouch`](Self::vouch), but before anything is sent: looks at nothing.
+    fn known(&self, guard: &Guard) -> Result<(), ProxyError> {
+        match self.origin.owner.get() {
+            Some(owner) => guard.allows(owner).inspect_err(|_| self.disown()),
+            None => Ok(()),
+        }
+    }
+
+    /// An HTTP/2 connection is kept by the pool while it is in use: no more.
+    fn disown(&self) {
+        self.pool.slot(&self.peer, |slot| {
+            if slot
+                .h2
+                .as_ref()
+                .is_some_and(|(_, origin)| Rc::ptr_eq(origin, &self.origin))
+            {
+                slot.h2 = None;
+            }
+        });
+    }
+
     /// The response is complete: the connection may be used again.
     pub fn finish(mut self) {
         let Channel::H1(channel) = &mut self.channel else {
@@ -265,15 +380,16 @@ impl Lease {
             return;
         };
         let (pool, peer, idle) = (self.pool.clone(), Arc::clone(&self.peer), self.idle);
+        let origin = Rc::clone(&self.origin);
         if sender.is_closed() || idle.is_zero() {
             task.abort();
         } else if sender.is_ready() {
-            pool.put(&peer, sender, task, idle);
+            pool.put(&peer, sender, task, origin, idle);
         } else {
             // An early response: the request's body may still be on its way.
             tokio::task::spawn_local(async move {
                 match tokio::time::timeout(idle, sender.ready()).await {
-                    Ok(Ok(())) => pool.put(&peer, sender, task, idle),
+                    Ok(Ok(())) => pool.put(&peer, sender, task, origin, idle),
                     _ => task.abort(),
                 }
             });

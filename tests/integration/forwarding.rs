@@ -74,9 +74,9 @@ fn a_trusted_proxy_is_believed_and_continued() {
 fn targets_pass_byte_for_byte_and_a_prefix_is_stripped() {
     let upstream = RawUpstream::answering("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
     let routes = format!(
-        "{}[[route]]\npath = \"/api\"\nstrip_prefix = \"/api\"\nto = \"http://127.0.0.1:{}\"\n",
+        "{}[[route]]\npath = \"/api\"\nstrip_prefix = \"/api\"\nupstream = \"{}\"\n",
         upstream.route(),
-        upstream.port
+        upstream.name()
     );
     let lowport = Lowport::start(&routes);
     for (sent, arrived) in [

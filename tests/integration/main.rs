@@ -3,6 +3,7 @@
 mod checking;
 mod command_line;
 mod forwarding;
+mod guard;
 mod handshake;
 mod house;
 mod ladder;

@@ -45,6 +45,11 @@ impl Lowport {
 
     /// Serves a whole setup.
     pub(crate) fn with(setup: &Setup<'_>) -> Self {
+        Self::within(&[], setup)
+    }
+
+    /// Serves a whole setup, started by `wrapper`: a command that runs the one in its last arguments.
+    pub(crate) fn within(wrapper: &[&str], setup: &Setup<'_>) -> Self {
         let folder = folder();
         let (http, https) = (port(), port());
         certs::write(
@@ -55,7 +60,9 @@ impl Lowport {
         let file = folder.path().join("lowport.toml");
         std::fs::write(&file, toml(http, https, setup)).expect("written");
         super::open_to_all(&file);
-        let mut command = Command::new(BINARY);
+        let mut words = wrapper.iter().copied().chain([BINARY]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
+        command.args(words);
         command
             .arg("run")
             .arg("-c")

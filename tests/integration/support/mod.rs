@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod lowport;
 pub(crate) mod node;
 pub(crate) mod raw;
+pub(crate) mod script;
 pub(crate) mod terminal;
 
 pub(crate) use lowport::Lowport;

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use super::{folder, is_root, lowport, open_to_all, port, until};
 
-/// A user that is nobody in particular, for when root runs the tests: the app does not run as root.
-pub(crate) const APP_UID: u32 = 65534;
+/// A user that is nobody in particular, for when root runs the tests: the app does not run as root. Not 65534, which
+/// stands for all users whom nobody knows.
+pub(crate) const APP_UID: u32 = 61234;
 
 /// A running app. Killed when dropped.
 pub(crate) struct Node {

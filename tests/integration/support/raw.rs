@@ -42,8 +42,17 @@ impl RawUpstream {
         Self { port, seen }
     }
 
+    /// A route to it. The tests themselves are who runs it, root perhaps.
     pub(crate) fn route(&self) -> String {
-        format!("[[route]]\nto = \"http://127.0.0.1:{}\"\n", self.port)
+        let (name, port) = (self.name(), self.port);
+        format!(
+            "[upstream.{name}]\npeers = \"127.0.0.1:{port}\"\nexpect_user = \"any\"\n[[route]]\nupstream = \"{name}\"\n"
+        )
+    }
+
+    /// What [`route`](Self::route) names it.
+    pub(crate) fn name(&self) -> String {
+        format!("raw{}", self.port)
     }
 
     /// The heads that came, in order, as text.
