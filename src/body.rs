@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::ProxyError;
+use crate::linger::ClientBody;
 
 /// A body that streams from the client, or none.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ enum Gate {
 /// A client's body with a bound on its size and on the time between two reads.
 #[derive(Debug)]
 pub struct Limited {
-    incoming: Incoming,
+    incoming: ClientBody,
     limit: Option<u64>,
     idle: IdleTimer,
     gate: Gate,
@@ -92,7 +92,7 @@ pub struct Limited {
 impl Limited {
     /// Bounds `incoming` to `limit` bytes and `idle` between reads.
     pub fn new(
-        incoming: Incoming,
+        incoming: ClientBody,
         limit: Option<u64>,
         idle: Duration,
         progress: Rc<Progress>,

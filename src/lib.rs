@@ -6,7 +6,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
-//! | [`body`], [`stream`], [`exec`] | a request's body under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`linger`], [`body`], [`stream`], [`exec`] | a client's body, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
 //! | [`privilege`] | who a process is, and how it becomes somebody lesser |
@@ -32,6 +32,7 @@ pub mod ctx;
 pub mod error;
 pub mod exec;
 pub mod http;
+pub mod linger;
 pub mod observe;
 pub mod privilege;
 pub mod proxy;

@@ -22,6 +22,7 @@ use crate::ctx::RequestCtx;
 use crate::error::ProxyError;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http::{forwarded, hop, target};
+use crate::linger::ClientBody;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Lease, Peer, SendError, Upstream};
 
@@ -36,7 +37,7 @@ pub(super) async fn forward(
     route: &Route,
     index: usize,
     ctx: &mut RequestCtx,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     upgrade: Option<Upgrade>,
 ) -> Result<Outcome, ProxyError> {
     let limit = route.limits.request_body;
@@ -48,7 +49,7 @@ pub(super) async fn forward(
     hold::until_ready(snapshot, index, ctx, request.headers()).await?;
     let client_upgrade = upgrade.map(|_| hyper::upgrade::on(&mut request));
     let (mut head, incoming) = request.into_parts();
-    let expects = hop::has_token(&head.headers, &header::EXPECT, "100-continue");
+    let expects = incoming.expects();
     rewrite(&mut head, snapshot, route, ctx, upgrade);
     let mut gate = None;
     let body = if upgrade.is_some() || hyper::body::Body::is_end_stream(&incoming) {

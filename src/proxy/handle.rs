@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use tracing::{debug, warn};
 
@@ -15,9 +15,11 @@ use super::{respond, tunnel};
 use crate::config::Action;
 use crate::ctx::{Conn, RequestCtx, Worker};
 use crate::error::{Fault, ProxyError};
+use crate::http::hop;
 use crate::http::host::{self, Host};
 use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
+use crate::linger::ClientBody;
 use crate::snapshot::Snapshot;
 
 /// How a request ends.
@@ -38,6 +40,8 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let snapshot = worker.snapshot();
+    let expects = hop::has_token(request.headers(), &header::EXPECT, "100-continue");
+    let request = request.map(|incoming| ClientBody::new(incoming, expects));
     let asks = respond::Asks::of(&request);
     let mut ctx = RequestCtx::begin(worker, conn, &request);
     let response = match serve(&snapshot, &mut ctx, request).await {
@@ -60,7 +64,7 @@ pub async fn handle(
 async fn serve(
     snapshot: &Arc<Snapshot>,
     ctx: &mut RequestCtx,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Outcome, ProxyError> {
     let upgrade = upgrade::wanted(&request);
     let method = method(&request, upgrade)?;

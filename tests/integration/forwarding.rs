@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::client::{self, curl, full, get, h1, h2, json, request, request_h2, text};
 use crate::support::raw::{self, RawUpstream};
-use crate::support::{Lowport, Node, PATIENCE, port, until};
+use crate::support::{Lowport, Node, port, until};
 
 fn field<'a>(echo: &'a Value, name: &str) -> &'a str {
     echo["headers"][name].as_str().unwrap_or_default()
@@ -360,12 +360,6 @@ fn a_client_that_leaves_ends_the_exchange_at_once() {
         "GET /slow?ms=60000 HTTP/1.1\r\nhost: localhost\r\n\r\n"
     )
     .unwrap();
-    until("the app to have the request", || {
-        curl(&lowport, "/abort-log", &[])
-            .contains("pending")
-            .then_some(())
-            .or(Some(()))
-    });
     let mut events = raw::connect(lowport.http);
     write!(events, "GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     raw::read_head(&mut events).expect("events begin");
@@ -559,5 +553,4 @@ fn a_killed_app_under_load_hangs_nobody() {
         .map(|client| client.join().unwrap())
         .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert!(totals.0 > 64 && totals.1 > 0, "{totals:?}");
-    assert!(PATIENCE > Duration::ZERO);
 }

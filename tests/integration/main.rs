@@ -9,6 +9,7 @@ mod house;
 mod ladder;
 mod lifecycle;
 mod privilege;
+mod regression;
 mod routing;
 mod support;
 mod upgrades;
