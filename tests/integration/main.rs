@@ -1,7 +1,10 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
+mod app;
+mod dev;
 mod forwarding;
 mod house;
 mod lifecycle;
 mod support;
 mod upgrades;
+mod waiting;

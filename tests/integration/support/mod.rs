@@ -9,7 +9,9 @@ pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod lowport;
 pub(crate) mod node;
+pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod room;
 
 pub(crate) use lowport::Lowport;
 pub(crate) use node::Node;
