@@ -5,6 +5,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod lowport;
