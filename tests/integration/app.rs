@@ -29,7 +29,7 @@ impl Scene {
 
     fn script(rest: &str, text: &str) -> Self {
         Self::new(rest, |folder| {
-            std::fs::write(folder.join("server.js"), text).unwrap();
+            std::fs::write(folder.join("server.js"), text).expect("written");
             open_to_all(&folder.join("server.js"));
         })
     }
@@ -66,7 +66,9 @@ impl Scene {
 
     /// The app and its supervisor.
     fn pids(&self) -> (u32, u32) {
-        let app = self.json("/whoami")["app"]["pid"].as_u64().unwrap() as u32;
+        let app = self.json("/whoami")["app"]["pid"]
+            .as_u64()
+            .expect("a number") as u32;
         let supervisor = process::parent(app);
         assert_eq!(process::parent(supervisor), self.lowport.pid());
         (app, supervisor)
@@ -179,12 +181,14 @@ fn ask_on_and_on(port: u16, number: usize, stop: &AtomicBool) -> Count {
 
 /// Reads one whole answer: its status, and whether the connection ends with it.
 fn answer(stream: &mut TcpStream) -> (u16, bool) {
-    let head = String::from_utf8(raw::read_head(stream).expect("an answer, in time")).unwrap();
+    let head =
+        String::from_utf8(raw::read_head(stream).expect("an answer, in time")).expect("UTF-8");
     let head = head.to_ascii_lowercase();
     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let status = head.split(' ').nth(1).expect("a status");
+    let status = status.parse().expect("a number");
     if let Some(length) = field("content-length: ") {
-        let mut body = vec![0; length.parse().unwrap()];
+        let mut body = vec![0; length.parse().expect("a number")];
         stream.read_exact(&mut body).expect("a whole body");
     } else {
         assert!(field("transfer-encoding: chunked").is_some(), "{head}");

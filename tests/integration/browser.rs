@@ -18,7 +18,7 @@ fn with_browser(name: &str, room: Room, test: impl AsyncFnOnce(&Dev, &mut Browse
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .unwrap();
+            .expect("a runtime");
         runtime.block_on(async {
             let ca = dev.lowport.folder().join("ca.pem");
             if !trusts(home.path(), &ca) {
@@ -39,7 +39,7 @@ fn with_browser(name: &str, room: Room, test: impl AsyncFnOnce(&Dev, &mut Browse
 /// Does as `lowport cert trust` tells.
 fn trusts(home: &Path, ca: &Path) -> bool {
     let store = home.join(".local/share/pki/nssdb");
-    std::fs::create_dir_all(&store).unwrap();
+    std::fs::create_dir_all(&store).expect("made");
     let mut command = Command::new("certutil");
     command
         .args(["-A", "-t", "C,,", "-n", "lowport dev", "-i"])

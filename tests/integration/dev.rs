@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use serde_json::Value;
 
 use crate::support::room::{DEVELOPER, Dev, Room, Who, has_namespaces};
-use crate::support::{Lowport, is_root, open_to_all, process, skipped};
+use crate::support::{Lowport, is_root, open_to_all, port_after, process, skipped};
 
 /// A server that tells its environment.
 const TELLS: &str = "console.log('hello from the app');
@@ -27,7 +27,7 @@ fn lacks_user(test: &str) -> bool {
 }
 
 fn mode(path: &std::path::Path) -> u32 {
-    path.metadata().unwrap().permissions().mode() & 0o777
+    path.metadata().expect("it is there").permissions().mode() & 0o777
 }
 
 /// The authority's and the other keys are there, the owner's, and for nobody else.
@@ -35,13 +35,16 @@ fn keys_are_private(folder: &std::path::Path, owner: u32) {
     for name in ["ca-key.pem", "localhost-key.pem", "wildcard-key.pem"] {
         let key = folder.join(name);
         assert_eq!(
-            (mode(&key), key.metadata().unwrap().uid()),
+            (mode(&key), key.metadata().expect("it is there").uid()),
             (0o600, owner),
             "{name}"
         );
     }
     assert_eq!(mode(&folder.join("ca.pem")), 0o644);
-    assert_eq!(folder.join("ca.pem").metadata().unwrap().uid(), owner);
+    assert_eq!(
+        folder.join("ca.pem").metadata().expect("it is there").uid(),
+        owner
+    );
 }
 
 #[test]
@@ -317,13 +320,15 @@ impl Ran {
         let mut lowport = Lowport::spawn(&mut command);
         lowport.wait_for("app ready in");
         let port = |key: &str| {
-            let line = toml.lines().find(|line| line.starts_with(key)).unwrap();
-            let port = line.split("127.0.0.1:").nth(1).unwrap();
-            port.split('"').next().unwrap().parse().unwrap()
+            let line = toml
+                .lines()
+                .find(|line| line.starts_with(key))
+                .expect("it is there");
+            port_after(line, "127.0.0.1:")
         };
         (lowport.http, lowport.https) = (port("http ="), port("https ="));
         let ca = room.home().join(".local/share/lowport/ca.pem");
-        std::fs::copy(ca, lowport.folder().join("ca.pem")).unwrap();
+        std::fs::copy(ca, lowport.folder().join("ca.pem")).expect("it has an authority");
         Self(Dev { lowport, room })
     }
 }

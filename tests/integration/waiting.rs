@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::room::{Dev, Room, Who, has_namespaces};
-use crate::support::{is_root, raw, skipped, until};
+use crate::support::{is_root, port_after, raw, skipped, until};
 
 /// Root that may not make namespaces can still not run this as somebody else.
 fn lacks_user(test: &str) -> bool {
@@ -188,8 +188,7 @@ fn an_app_that_restarts_its_own_listener_costs_no_request() {
 
 fn app_port(dev: &Dev) -> u16 {
     let line = dev.lowport.wait_for(", on port ");
-    let port = line.split(", on port ").nth(1).unwrap();
-    port.split(' ').next().unwrap().parse().unwrap()
+    port_after(&line, ", on port ")
 }
 
 #[test]

@@ -68,6 +68,15 @@ pub(crate) fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("permissions");
 }
 
+/// The port that follows `marker`.
+pub(crate) fn port_after(text: &str, marker: &str) -> u16 {
+    let (_, rest) = text.split_once(marker).expect("the marker is there");
+    let end = rest
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..end].parse().expect("a port")
+}
+
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, setns};
 
 use super::lowport::BINARY;
-use super::{Lowport, client, folder, is_root, node, open_to_all};
+use super::{Lowport, client, folder, is_root, node, open_to_all, port_after};
 
 /// The developer's account in a room.
 pub(crate) const DEVELOPER: u32 = 12_345;
@@ -234,8 +234,9 @@ impl Dev {
 fn told(lowport: &Lowport, scheme: &str, usual: u16) -> u16 {
     let line = lowport.wait_for(&format!("  {scheme}://localhost"));
     let url = line.split_whitespace().next().expect("a URL");
-    match url.rsplit_once("localhost:") {
-        Some((_, port)) => port.parse().expect("a port"),
-        None => usual,
+    if url.contains("localhost:") {
+        port_after(url, "localhost:")
+    } else {
+        usual
     }
 }
