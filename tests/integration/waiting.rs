@@ -205,9 +205,10 @@ fn a_killed_app_is_back_before_anybody_notices() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
+    // What a dying process had accepted is lost with it.
+    let line = dev.lowport.wait_for_after(seen, "restart in 0.1 s");
     let after = pid(&dev.json("/whoami"));
     assert_ne!(before, after);
-    let line = dev.lowport.wait_for_after(seen, "restart in 0.1 s");
     // The app is a shell's child, which tells of a signal in its own way.
     assert!(
         line.contains("exited with code 137") || line.contains("SIGKILL"),

@@ -52,6 +52,8 @@ impl Browser {
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg("about:blank")
             .env("HOME", home)
+            // What a browser leaves behind when it is killed goes with the rest.
+            .env("TMPDIR", home)
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_DATA_HOME")
             .stdin(Stdio::null())
