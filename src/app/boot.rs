@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -23,7 +24,7 @@ use crate::snapshot::{Lasting, Snapshot};
 pub struct Boot {
     /// The configuration
     pub source: Arc<Source>,
-    /// Whether errors may say what only a developer should see
+    /// Whether this is development: errors say what only a developer should see, and a crashed app is soon tried again
     pub dev: bool,
     /// A certificate authority that the supervised app is told to trust
     pub app_ca: Option<PathBuf>,
@@ -112,6 +113,7 @@ impl Boot {
                 user: users.app,
                 port: app.port,
                 extra_ca: self.app_ca,
+                longest_pause: longest_pause(self.dev),
             };
             let (started, state) = Supervisor::spawn(spec)
                 .map_err(|error| Failed::running("cannot start the app's supervisor", &error))?;
@@ -167,6 +169,11 @@ fn bind(config: &Config, inherited: &[Inherited], mistakes: &Mistakes) -> io::Re
         }
     }
     Ok(all)
+}
+
+/// Whoever has just mended the app waits for it; in production nobody does, and a crash may be costly.
+fn longest_pause(dev: bool) -> Duration {
+    Duration::from_secs(if dev { 2 } else { 30 })
 }
 
 /// Finds the users that `run` would need, or says what is wrong with them.

@@ -68,6 +68,7 @@ mod tests {
                 user,
                 port: 3000,
                 extra_ca: Some("/ca.pem".into()),
+                longest_pause: std::time::Duration::from_secs(30),
             },
             path: "/bin".into(),
         };

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 /// Bytes of a line before it goes on in a line of its own.
 const LINE: usize = 16 * 1024;
 /// Lines of standard error that an error page shows.
-const TAIL: usize = 20;
+const TAIL: usize = 40;
 /// Characters of each.
 const TAIL_LINE: usize = 1000;
 /// Lines on the way to the terminal; then the app waits for whoever reads.
@@ -257,10 +257,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tail_is_the_last_twenty_lines_without_colours() {
-        let text: String = (0..30).map(|n| format!("\x1b[31m{n}\x1b[0m\n")).collect();
+    async fn the_tail_is_the_last_forty_lines_without_colours() {
+        let text: String = (0..50).map(|n| format!("\x1b[31m{n}\x1b[0m\n")).collect();
         let (_, tail) = relayed(text.as_bytes(), true).await;
-        let expected: Vec<String> = (10..30).map(|n| n.to_string()).collect();
+        let expected: Vec<String> = (10..50).map(|n| n.to_string()).collect();
         assert_eq!(tail, expected);
     }
 

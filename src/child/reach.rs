@@ -112,6 +112,7 @@ mod tests {
             user: None,
             port: 3000,
             extra_ca: None,
+            longest_pause: std::time::Duration::from_secs(30),
         }
     }
 

@@ -300,6 +300,7 @@ mod tests {
                 user: None,
                 port: 3000,
                 extra_ca: None,
+                longest_pause: Duration::from_secs(30),
             },
             path: "/a:/usr/bin:/bin".into(),
         }

@@ -19,7 +19,7 @@ pub enum AppState {
     Exited {
         /// How it went down
         end: End,
-        /// The last lines of its standard error, at most 20
+        /// The last lines of its standard error, at most 40
         stderr: Vec<String>,
         /// From now to the next start
         restart_in: Duration,

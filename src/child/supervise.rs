@@ -35,7 +35,7 @@ async fn keep_running(
     reports: &mut Reports,
 ) -> (Option<Running>, Duration) {
     let mut stop = pin!(told_to_stop(orders));
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(app.spec.longest_pause);
     loop {
         let attempt = backoff.attempt();
         reports.state(AppState::Starting { attempt }).await;
@@ -118,16 +118,23 @@ impl Reports {
 }
 
 /// How long to wait before the next start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Backoff {
     failures: u32,
+    longest: Duration,
 }
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(30);
     /// An app that was ready for so long has worked: whatever ended it is a new story.
     const WORKED: Duration = Duration::from_secs(10);
+
+    fn new(longest: Duration) -> Self {
+        Self {
+            failures: 0,
+            longest,
+        }
+    }
 
     /// Which try the next start is, from 1.
     fn attempt(&self) -> u32 {
@@ -141,7 +148,7 @@ impl Backoff {
         }
         let wait = Self::FIRST.saturating_mul(2_u32.saturating_pow(self.failures));
         self.failures = self.failures.saturating_add(1);
-        wait.min(Self::LONGEST)
+        wait.min(self.longest)
     }
 }
 
@@ -189,6 +196,7 @@ mod tests {
                     user: None,
                     port,
                     extra_ca: None,
+                    longest_pause: Duration::from_secs(30),
                 },
                 path: std::env::var_os("PATH").unwrap(),
             };
@@ -392,8 +400,8 @@ mod tests {
     }
 
     #[test]
-    fn the_backoff_doubles_to_half_a_minute_and_forgets_what_worked() {
-        let mut backoff = Backoff::default();
+    fn the_backoff_doubles_to_its_longest_and_forgets_what_worked() {
+        let mut backoff = Backoff::new(Duration::from_secs(30));
         let waits: Vec<u128> = (0..12)
             .map(|_| backoff.after(Duration::from_secs(9)).as_millis())
             .collect();
@@ -407,6 +415,6 @@ mod tests {
         for _ in 0..100 {
             backoff.after(Duration::ZERO);
         }
-        assert_eq!(backoff.after(Duration::ZERO), Backoff::LONGEST);
+        assert_eq!(backoff.after(Duration::ZERO), Duration::from_secs(30));
     }
 }

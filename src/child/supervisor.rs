@@ -40,6 +40,8 @@ pub struct AppSpec {
     pub port: u16,
     /// PEM file of an authority that Node trusts besides its own, unless `NODE_EXTRA_CA_CERTS` is set already
     pub extra_ca: Option<PathBuf>,
+    /// How long it is at most until an app that crashes again and again is started again
+    pub longest_pause: Duration,
 }
 
 /// The process that runs the app, as the proxy sees it. Dropping it has the app stopped, too.
@@ -362,6 +364,7 @@ mod tests {
             user: Some(Identity::lookup(user).unwrap()),
             port: 3000,
             extra_ca: None,
+            longest_pause: Duration::from_secs(30),
         };
         let refused = |spec| checked(spec).unwrap_err().to_string();
         assert!(refused(spec("0", "/", &["node"])).contains("would run as root"));

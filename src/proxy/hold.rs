@@ -56,8 +56,10 @@ pub(super) async fn after_refusal(
     };
     let mut state = app.state.clone();
     let down = state.wait_for(|state| !matches!(state, AppState::Ready));
-    match timeout(RETRY, down).await {
-        Ok(Ok(_)) => wait(app, snapshot, ctx, headers).await,
+    // What is waited for comes with a lock on the state, which may change only once that is let go of.
+    let down = timeout(RETRY, down).await.map(|down| down.map(drop));
+    match down {
+        Ok(Ok(())) => wait(app, snapshot, ctx, headers).await,
         // The supervisor is gone, and the app with it.
         Ok(Err(_)) => Err(refused),
         Err(_) if since.elapsed() < RESTART => Ok(()),
@@ -84,9 +86,14 @@ async fn wait(
     let mut state = app.state.clone();
     tracing::debug!(id = %ctx.id, "request waits for the app");
     let settled = state.wait_for(|state| matches!(state, AppState::Ready) || crashes(state));
-    match timeout_at(deadline, settled).await {
-        Ok(Ok(state)) if matches!(*state, AppState::Ready) => Ok(()),
-        _ => Err(ProxyError::AppDown(app.state.borrow().to_string())),
+    let settled = timeout_at(deadline, settled).await;
+    // As above.
+    let ready =
+        settled.is_ok_and(|state| state.is_ok_and(|state| matches!(*state, AppState::Ready)));
+    if ready {
+        Ok(())
+    } else {
+        Err(ProxyError::AppDown(app.state.borrow().to_string()))
     }
 }
 

@@ -257,11 +257,7 @@ impl Page {
     }
 
     fn html(&self) -> String {
-        let reload = if self.reload {
-            "<script>setTimeout(()=>location.reload(),1000)</script>"
-        } else {
-            ""
-        };
+        let reload = if self.reload { RELOAD } else { "" };
         let note = if self.reload {
             "<p class=n>This page reloads itself until the app is back.</p>"
         } else {
@@ -282,11 +278,20 @@ impl Page {
     }
 }
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;display:grid;place-items:center;min-height:100vh;\
-    background:#f6f7f9;color:#1d2330}main{max-width:46rem;padding:2rem}h1{font-size:1.5rem;margin:0 0 .5rem}\
-    pre{background:#12161f;color:#e7ebf3;padding:1rem;border-radius:8px;overflow:auto;white-space:pre-wrap}\
-    .n{color:#69748a;font-size:.875rem}@media(prefers-color-scheme:dark){body{background:#12161f;color:#e7ebf3}\
-    pre{background:#000}}";
+/// Looks once a second whether there is something else to see. Not a reload each time: who reads a stack trace, or copies
+/// from it, wants it to stay where it is. The answer of an app that is back is not read, since it may have no end.
+const RELOAD: &str = "<script>{const seen=d=>[...d.querySelectorAll('h1,pre')].map(e=>e.textContent).join();\
+    const look=async()=>{try{const r=await fetch(location.href,{headers:{accept:'text/html'},cache:'no-store'});\
+    if(r.status!==502&&r.status!==503)return location.reload();\
+    const d=new DOMParser().parseFromString(await r.text(),'text/html');\
+    if(seen(d)!==seen(document))return location.reload()}catch{}setTimeout(look,1000)};setTimeout(look,1000)}</script>";
+
+const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0;display:grid;\
+    place-items:center;min-height:100vh;background:#f6f7f9;color:#1d2330}main{box-sizing:border-box;max-width:60rem;\
+    padding:2rem}h1{font-size:1.5rem;margin:0 0 .5rem}p{margin:.75rem 0}\
+    pre{font:.875rem/1.5 ui-monospace,monospace;background:#12161f;color:#e7ebf3;padding:1rem 1.25rem;border-radius:8px;\
+    margin:1rem 0;white-space:pre-wrap;overflow-wrap:anywhere}.n{color:#5d687d;font-size:.875rem;margin:.25rem 0}\
+    @media(prefers-color-scheme:dark){body{background:#12161f;color:#e7ebf3}pre{background:#05070b}.n{color:#9aa4b8}}";
 
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -305,7 +310,11 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::Source;
+    use crate::snapshot::Lasting;
 
     fn asks(accept: &str) -> Form {
         Asks::of(
@@ -339,6 +348,41 @@ mod tests {
         assert!(page.html().contains("&lt;script&gt;&quot;&amp;"));
         let json: serde_json::Value = serde_json::from_str(&page.json()).unwrap();
         assert_eq!(json["detail"], "<script>\"&");
+    }
+
+    #[test]
+    fn a_developer_is_told_which_routes_nearly_matched() {
+        let source = Arc::new(Source {
+            name: "<test>".into(),
+            path: None,
+            text: "[server]\nhttp = \"127.0.0.1:8080\"\n\
+                   [[route]]\nhost = \"a.test\"\npath = \"/api\"\nrespond = \"x\"\n"
+                .into(),
+        });
+        let Ok(snapshot) = Snapshot::load(&source, &Lasting::new(true)) else {
+            panic!("the configuration is valid");
+        };
+        for (uri, host, expected) in [
+            // HTTP/1.1 and HTTP/2 name the host in different places.
+            ("/api/v1", Some("b.test"), "a.test"),
+            ("https://b.test/api/v1", None, "a.test"),
+            ("/other", Some("a.test"), "/api"),
+        ] {
+            let mut request = Request::builder().uri(uri);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            let asks = Asks::of(&request.body(()).unwrap());
+            let mut page = Page {
+                status: StatusCode::NOT_FOUND,
+                message: String::new(),
+                id: String::new(),
+                detail: String::new(),
+                reload: false,
+            };
+            explain(&mut page, &snapshot, &asks, &ProxyError::NoRoute);
+            assert!(page.detail.contains(expected), "{}", page.detail);
+        }
     }
 
     #[test]

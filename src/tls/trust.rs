@@ -27,7 +27,11 @@ pub fn trust_help(ca: &Path) -> String {
         ),
         (
             "Chromium, Chrome on Linux (certutil is in libnss3-tools or nss-tools)",
-            format!("certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n 'lowport dev' -i {ca}"),
+            // Newer ones have it in the second place, unless it has been in the first already.
+            format!(
+                "D=$HOME/.pki/nssdb; [ -d $D ] || D=$HOME/.local/share/pki/nssdb; mkdir -p $D && \
+                 certutil -d sql:$D -A -t C,, -n 'lowport dev' -i {ca}"
+            ),
         ),
         (
             "Firefox (PROFILE: see about:profiles; or Settings, Certificates, Authorities, Import)",

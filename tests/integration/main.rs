@@ -1,7 +1,10 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
+mod app;
+mod browser;
 mod checking;
 mod command_line;
+mod dev;
 mod forwarding;
 mod guard;
 mod handshake;
@@ -13,3 +16,4 @@ mod regression;
 mod routing;
 mod support;
 mod upgrades;
+mod waiting;

@@ -6,12 +6,14 @@ mod ports;
 
 pub(super) use owner::Owner;
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::failed;
 use crate::app::{self, Boot};
-use crate::child::find_app;
+use crate::child::{Found, find_app};
 use crate::config::Source;
 use crate::tls::DevCa;
 use plan::Plan;
@@ -25,6 +27,9 @@ pub(super) struct Args {
     /// Print the TOML that this amounts to, and start nothing
     #[arg(long)]
     print_config: bool,
+    /// How to start the app, where its folder does not tell
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
@@ -32,7 +37,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
         .dir
         .canonicalize()
         .map_err(|error| failed(format_args!("{}: {error}", args.dir.display())))?;
-    let found = find_app(&dir).map_err(failed)?;
+    let found = match args.command.as_slice() {
+        [] => find_app(&dir).map_err(failed)?,
+        command => Found {
+            command: command.to_vec(),
+            source: command.join(" "),
+        },
+    };
     let owner = Owner::invoking().map_err(failed)?;
     let folder = owner.data_folder().map_err(failed)?;
     owner
@@ -62,13 +73,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
         source: Source::of_text("<dev>", toml),
         dev: true,
         app_ca: Some(ca),
-        on_ready: Box::new(move || print!("{greeting}")),
+        // An output that nobody reads any more is no reason to end.
+        on_ready: Box::new(move || drop(std::io::stdout().write_all(greeting.as_bytes()))),
     }))
 }
 
 /// What a person sees when everything listens.
 fn greeting(plan: &Plan, source: &str, ca: &std::path::Path) -> String {
-    use std::fmt::Write;
     let mut text = String::from("\n");
     let url = |scheme: &str, port: u16, usual: u16| match port {
         port if port == usual => format!("{scheme}://localhost"),
@@ -87,10 +98,13 @@ fn greeting(plan: &Plan, source: &str, ca: &std::path::Path) -> String {
         .map(|user| format!(" as {user}"))
         .unwrap_or_default();
     let _ = writeln!(text, "\n  app: {source}, on port {app}{who}");
-    for Choice { why, .. } in [https, http] {
-        if let Some(why) = why {
-            let _ = writeln!(text, "  {why}");
-        }
+    let mut reasons: Vec<&String> = [https, http]
+        .into_iter()
+        .filter_map(|Choice { why, .. }| why.as_ref())
+        .collect();
+    reasons.dedup();
+    for why in reasons {
+        let _ = writeln!(text, "  {why}");
     }
     let _ = writeln!(
         text,

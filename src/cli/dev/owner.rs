@@ -73,7 +73,9 @@ impl Owner {
             .flatten()
             .flatten()
             .map(|entry| entry.path());
-        std::iter::once(home.join(".pki/nssdb"))
+        [".pki/nssdb", ".local/share/pki/nssdb"]
+            .into_iter()
+            .map(|store| home.join(store))
             .chain(profiles)
             .filter(|store| store.join("cert9.db").is_file())
             .collect()

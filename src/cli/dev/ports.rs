@@ -40,10 +40,12 @@ fn choose(usual: u16, other: u16) -> io::Result<Choice> {
         });
     };
     let why = match error.kind() {
-        io::ErrorKind::PermissionDenied => format!(
-            "Port {usual} is not open to this user. To have it: `sudo lowport dev`, or \
+        // The same for both, so that it is said once.
+        io::ErrorKind::PermissionDenied => {
+            "Low ports are not open to this user. To have 443 and 80: `sudo lowport dev`, or \
              `sudo sysctl net.ipv4.ip_unprivileged_port_start=80`"
-        ),
+                .to_owned()
+        }
         io::ErrorKind::AddrInUse => match holder(usual) {
             Some(holder) => format!("Port {usual} is held by {holder}"),
             None => {

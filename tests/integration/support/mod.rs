@@ -5,11 +5,14 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod lowport;
 pub(crate) mod node;
+pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod room;
 pub(crate) mod script;
 pub(crate) mod terminal;
 
@@ -65,6 +68,15 @@ pub(crate) fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mode = if path.is_dir() { 0o755 } else { 0o644 };
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("permissions");
+}
+
+/// The port that follows `marker`.
+pub(crate) fn port_after(text: &str, marker: &str) -> u16 {
+    let (_, rest) = text.split_once(marker).expect("the marker is there");
+    let end = rest
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..end].parse().expect("a port")
 }
 
 pub(crate) fn is_root() -> bool {
