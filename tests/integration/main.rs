@@ -3,5 +3,6 @@
 mod forwarding;
 mod house;
 mod lifecycle;
+mod load;
 mod support;
 mod upgrades;
