@@ -125,7 +125,7 @@ async fn stall(reader: Reader, lowport: &Lowport) -> Vec<Box<dyn Any + Send>> {
     let driver = tokio::spawn(async move {
         tokio::select! {
             ended = &mut connection => panic!("{ended:?}"),
-            _ = stopped => connection,
+            _ = stopped => (connection,),
         }
     });
     for _ in 0..STALLED {
