@@ -352,13 +352,12 @@ mod tests {
 
     #[test]
     fn a_developer_is_told_which_routes_nearly_matched() {
-        let source = Arc::new(Source {
-            name: "<test>".into(),
-            path: None,
-            text: "[server]\nhttp = \"127.0.0.1:8080\"\n\
+        let source = Source::of_text(
+            "t",
+            "[server]\nhttp = \"127.0.0.1:8080\"\n\
                    [[route]]\nhost = \"a.test\"\npath = \"/api\"\nrespond = \"x\"\n"
                 .into(),
-        });
+        );
         let Ok(snapshot) = Snapshot::load(&source, &Lasting::new(true)) else {
             panic!("the configuration is valid");
         };

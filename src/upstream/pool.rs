@@ -35,6 +35,16 @@ const MAX_KEPT: usize = 512;
 /// request all the same.
 const LOOKS: [u64; 7] = [1, 1, 2, 4, 8, 16, 20];
 
+/// Bytes of a response read ahead of a client that is slow to take them: it holds about three times as many in all. Also
+/// the longest head of a response. hyper's own default comes to more than a megabyte for each such client.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// The same for each stream of an HTTP/2 peer.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+/// The streams together are not bounded: clients that do not read would use that bound up, and all others would wait for
+/// them (RFC 9113 section 5.2.2). This is the most that there is.
+const H2_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
 /// A worker's connections, by peer. Cheap to clone: all clones are one pool.
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
@@ -122,8 +132,8 @@ impl Pool {
         let channel = match peer.protocol {
             PeerProtocol::H2c => {
                 let (sender, connection) = http2::Builder::new(LocalExec)
-                    .initial_stream_window_size(1 << 20)
-                    .initial_connection_window_size(8 << 20)
+                    .initial_stream_window_size(H2_STREAM_WINDOW)
+                    .initial_connection_window_size(H2_CONNECTION_WINDOW)
                     .handshake(io)
                     .await
                     .map_err(broken)?;
@@ -136,8 +146,11 @@ impl Pool {
                 Channel::H2(sender)
             }
             PeerProtocol::Http1 | PeerProtocol::Https => {
-                let (sender, connection) =
-                    http1::Builder::new().handshake(io).await.map_err(broken)?;
+                let (sender, connection) = http1::Builder::new()
+                    .max_buf_size(READ_AHEAD)
+                    .handshake(io)
+                    .await
+                    .map_err(broken)?;
                 let task = tokio::task::spawn_local(async move {
                     // The request in flight is told by its own channel.
                     let _ = connection.with_upgrades().await;

@@ -1,15 +1,11 @@
 //! Start, reload, drain, stop; the access log.
 
-use std::io::{Read, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
 
-use futures_util::{SinkExt, StreamExt};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{curl, websocket};
+use crate::support::client::curl;
 use crate::support::lowport::Setup;
 use crate::support::{Lowport, Node, certs, port, raw, until};
 
@@ -105,71 +101,6 @@ fn listeners_come_and_go_with_a_reload() {
         )
         .ends_with("one")
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reloads_under_load_drop_no_request_and_no_websocket() {
-    const RELOADS: usize = 50;
-    let node = Node::start();
-    let lowport = Lowport::start(&node.route());
-    let mut socket = websocket(lowport.http, "/ws/echo").await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let http = lowport.http;
-    let clients: Vec<_> = (0..8)
-        .map(|number| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                let mut count = 0u32;
-                // Half of them keep their connection, half make a new one for each request.
-                let mut kept = (number % 2 == 0).then(|| raw::connect(http));
-                while !stop.load(Ordering::Relaxed) {
-                    let mut fresh = None;
-                    let stream = kept
-                        .as_mut()
-                        .unwrap_or_else(|| fresh.insert(raw::connect(http)));
-                    write!(stream, "GET /health HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-                    let head =
-                        String::from_utf8(raw::read_head(stream).expect("an answer")).unwrap();
-                    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-                    let length = head.to_ascii_lowercase();
-                    let length = length
-                        .lines()
-                        .find_map(|line| line.strip_prefix("content-length: "))
-                        .expect("a length");
-                    stream
-                        .read_exact(&mut vec![0; length.parse().unwrap()])
-                        .unwrap();
-                    count += 1;
-                }
-                count
-            })
-        })
-        .collect();
-    let done = || {
-        lowport
-            .output()
-            .iter()
-            .filter(|line| line.contains(" reloaded"))
-            .count()
-    };
-    for number in 0..RELOADS {
-        lowport.signal(Signal::SIGHUP);
-        until("the reload", || (done() > number).then_some(()));
-        socket
-            .send(Message::text(number.to_string()))
-            .await
-            .unwrap();
-        assert_eq!(
-            socket.next().await.unwrap().unwrap(),
-            Message::text(number.to_string())
-        );
-    }
-    stop.store(true, Ordering::Relaxed);
-    let total: u32 = clients
-        .into_iter()
-        .map(|client| client.join().expect("no request failed"))
-        .sum();
-    assert!(total > 100, "{total}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod handshake;
 mod house;
 mod ladder;
 mod lifecycle;
+mod load;
 mod privilege;
 mod regression;
 mod routing;

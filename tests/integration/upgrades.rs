@@ -175,19 +175,13 @@ fn bytes_sent_early_are_kept_and_each_direction_closes_by_itself() {
 async fn a_client_that_vanishes_closes_the_apps_side() {
     let node = Node::start();
     let lowport = Lowport::start(&node.route());
-    let before = descriptors(&lowport);
+    let before = lowport.descriptors();
     let sockets = [
         websocket(lowport.http, "/ws/echo").await,
         websocket(lowport.http, "/ws/echo").await,
     ];
     drop(sockets);
     until("both tunnels to be gone", || {
-        (descriptors(&lowport) <= before).then_some(())
+        (lowport.descriptors() <= before).then_some(())
     });
-}
-
-fn descriptors(lowport: &Lowport) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", lowport.pid()))
-        .expect("it runs")
-        .count()
 }

@@ -159,16 +159,32 @@ impl Lowport {
 
     /// Resident memory in KiB.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was ever resident, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
+            .find_map(|line| line.strip_prefix(field))
+            .expect("the field");
         line.trim()
             .trim_end_matches(" kB")
             .parse()
             .expect("a number")
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .expect("it runs")
+            .count()
     }
 }
 
@@ -198,8 +214,13 @@ pub(crate) fn run(args: &[&str]) -> Output {
 pub(crate) const USER: &str = "65532:65532";
 
 fn toml(http: u16, https: u16, setup: &Setup<'_>) -> String {
+    let workers = if setup.server.contains("workers") {
+        ""
+    } else {
+        "workers = 2\n"
+    };
     format!(
-        "[server]\nhttp = \"127.0.0.1:{http}\"\nhttps = \"127.0.0.1:{https}\"\nuser = \"{USER}\"\nworkers = 2\n{}\n\
+        "[server]\nhttp = \"127.0.0.1:{http}\"\nhttps = \"127.0.0.1:{https}\"\nuser = \"{USER}\"\n{workers}{}\n\
          [[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n{}\n",
         setup.server, setup.rest
     )

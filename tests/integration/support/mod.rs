@@ -10,6 +10,7 @@ pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod lowport;
 pub(crate) mod node;
+pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod room;
@@ -19,6 +20,7 @@ pub(crate) mod terminal;
 pub(crate) use lowport::Lowport;
 pub(crate) use node::Node;
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -85,5 +87,10 @@ pub(crate) fn is_root() -> bool {
 
 /// Says loudly that a test did not run, and why.
 pub(crate) fn skipped(test: &str, why: &str) {
-    eprintln!("\n*** NOT RUN: {test}: {why} ***\n");
+    say(&format!("*** NOT RUN: {test}: {why} ***"));
+}
+
+/// Shows a line even if the test passes: `eprintln!` is swallowed then.
+pub(crate) fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("\n{line}\n").as_bytes());
 }
