@@ -154,21 +154,21 @@ mod tests {
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             FileCapabilities::parse(&bytes)
         };
-        let expected = Some(FileCapabilities {
+        let expected = FileCapabilities {
             permitted: NET_BIND_SERVICE,
             inheritable: 0,
             effective: true,
-        });
-        assert_eq!(bind(0x0100_0001, &[]), expected);
-        assert_eq!(bind(0x0200_0001, &[0, 0]), expected);
-        assert_eq!(bind(0x0300_0001, &[0, 0, 1000]), expected);
+        };
+        assert_eq!(bind(0x0100_0001, &[]), Some(expected));
+        assert_eq!(bind(0x0200_0001, &[0, 0]), Some(expected));
+        assert_eq!(bind(0x0300_0001, &[0, 0, 1000]), Some(expected));
         let high = bind(0x0200_0000, &[1 << 8, 0]).unwrap();
         assert_eq!(high.permitted, NET_BIND_SERVICE | 1 << 40);
         assert_eq!(
             high.written(),
             "cap_net_bind_service, cap_checkpoint_restore+p"
         );
-        assert_eq!(expected.unwrap().written(), "cap_net_bind_service+ep");
+        assert_eq!(expected.written(), "cap_net_bind_service+ep");
     }
 
     #[test]

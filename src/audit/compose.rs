@@ -10,6 +10,9 @@ use super::variables::{Variables, expand};
 use super::walk;
 use super::yaml::{Value, Yaml};
 
+/// More of one document are not looked at: each may have a Dockerfile read.
+const MAX_SERVICES: usize = 500;
+
 /// Whether a document is a Compose file: a mapping of services, each with an image or something to build it from.
 pub(super) fn is_compose(document: Value<'_>) -> bool {
     document.get("apiVersion").is_none()
@@ -21,8 +24,16 @@ pub(super) fn is_compose(document: Value<'_>) -> bool {
 /// Tells what is wrong with the services of a Compose file.
 pub(super) fn check(yaml: &Yaml, out: &mut InFile<'_>) {
     for document in yaml.documents().filter(|document| is_compose(*document)) {
-        let services = document.get("services");
-        for (name, service) in services.into_iter().flat_map(Value::entries) {
+        let services = document
+            .get("services")
+            .into_iter()
+            .flat_map(Value::entries);
+        for (count, (name, service)) in services.enumerate() {
+            if count == MAX_SERVICES {
+                let what = format!("has more than {MAX_SERVICES} services: the rest is not read");
+                out.note("compose-bound", name.line(), what);
+                break;
+            }
             Service {
                 name: name.str().unwrap_or_default(),
                 line: name.line(),

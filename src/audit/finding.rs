@@ -1,6 +1,6 @@
 //! What an audit found, and how it is told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -148,12 +148,14 @@ impl Report {
             }
         };
         let mut groups: Vec<(String, Vec<&Finding>)> = Vec::new();
+        let mut index = HashMap::new();
         for entry in &self.entries {
             let group = entry.place.group();
-            match groups.iter_mut().find(|(name, _)| *name == group) {
-                Some((_, entries)) => entries.push(entry),
-                None => groups.push((group, vec![entry])),
-            }
+            let at = *index.entry(group.clone()).or_insert_with(|| {
+                groups.push((group, Vec::new()));
+                groups.len() - 1
+            });
+            groups[at].1.push(entry);
         }
         let mut text = String::new();
         for (group, mut entries) in groups {

@@ -37,9 +37,7 @@ pub(super) fn check(report: &mut Report) {
             holder.other(is_low, report);
         }
     }
-    if holders.iter().any(|holder| !holder.is_seen) {
-        unseen(&unheld, is_low, report);
-    }
+    unseen(&unheld, is_low, report);
     programs(&processes, report);
 }
 
@@ -79,11 +77,12 @@ fn holders(processes: &[Process]) -> (Vec<Holder<'_>>, Vec<Listener>) {
             is_seen,
         });
     }
+    // Those closed in the meantime belong to nobody.
+    let still = socket::listeners(Path::new("/proc/self"));
     let unheld = listeners
         .into_iter()
-        .filter(|(inode, listener)| {
-            own.contains(inode) && !held.contains(inode) && listener.at.port().is_some()
-        })
+        .filter(|(inode, _)| own.contains(inode) && still.contains_key(inode))
+        .filter(|(inode, listener)| !held.contains(inode) && listener.at.port().is_some())
         .map(|(_, listener)| listener)
         .collect();
     (holders, unheld)
@@ -124,7 +123,12 @@ impl Holder<'_> {
     }
 
     fn lowport(&self, report: &mut Report) {
-        let checks = instance::checks(Role::of(self.process), &self.process.state);
+        let role = Role::of(self.process);
+        // `lowport check` and this audit hold nothing, whoever runs them.
+        if self.listeners.is_empty() && role == Role::Worker {
+            return;
+        }
+        let checks = instance::checks(role, &self.process.state);
         let high = checks.iter().find_map(|check| {
             check
                 .wrong
@@ -136,11 +140,14 @@ impl Holder<'_> {
                 let what = format!("has privileges that it should have given up: {state}");
                 self.add("lowport-privilege", severity, what, Some(fix), report);
             }
-            None if !self.listeners.is_empty() => {
-                let what = format!("holds {}: {state}", list(&self.listeners));
+            None => {
+                let holds = match list(&self.listeners) {
+                    addresses if addresses.is_empty() => "holds no port".to_owned(),
+                    addresses => format!("holds {addresses}"),
+                };
+                let what = format!("{holds}: {state}");
                 self.add("lowport-holds", Severity::Holds, what, None, report);
             }
-            None => {}
         }
     }
 
@@ -252,16 +259,21 @@ fn unseen(unheld: &[Listener], is_low: impl Fn(u16) -> bool, report: &mut Report
         .count();
     let low = match low.iter().map(u16::to_string).collect::<Vec<_>>() {
         ports if ports.is_empty() => String::new(),
-        ports => format!(", low ports {} among them", ports.join(", ")),
+        ports => format!("low ports {}; ", ports.join(", ")),
+    };
+    let fix = if nix::unistd::geteuid().is_root() {
+        "run the audit in the PID namespace of the host"
+    } else {
+        "run the audit as root"
     };
     report.add(Finding {
         rule: "host-unseen",
         severity: Severity::Note,
         place: Place::Host,
         what: format!(
-            "{count} listening sockets belong to processes that this user may not look at{low}; {of_root} were made by root"
+            "{count} listening sockets belong to processes that this user may not look at ({low}made by root: {of_root})"
         ),
-        fix: Some("run the audit as root".into()),
+        fix: Some(fix.into()),
     });
 }
 
@@ -462,7 +474,7 @@ mod tests {
         unseen(&unheld, |port| port < 1024, &mut report);
         assert_eq!(
             report.entries()[0].what,
-            "2 listening sockets belong to processes that this user may not look at, low ports 80 among them; 1 were made by root"
+            "2 listening sockets belong to processes that this user may not look at (low ports 80; made by root: 1)"
         );
         assert!(!report.has_findings());
     }

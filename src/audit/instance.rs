@@ -67,7 +67,7 @@ pub(super) fn check(pid: u32, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes below `main`, each with its role: what a supervisor starts is the app, and so is what that starts.
+/// The processes below `main`, this one aside, each with its role: what a supervisor starts is the app, and so is what that starts.
 fn below(main: &Process, role: Role, all: Vec<Process>) -> Vec<(Process, Role)> {
     let mut known = vec![(main.pid, role)];
     let mut found: Vec<(Process, Role)> = Vec::new();
@@ -81,7 +81,7 @@ fn below(main: &Process, role: Role, all: Vec<Process>) -> Vec<(Process, Role)> 
         };
         let (children, others): (Vec<Process>, Vec<Process>) = rest
             .into_iter()
-            .filter(|process| process.pid != main.pid)
+            .filter(|process| ![main.pid, std::process::id()].contains(&process.pid))
             .partition(|process| of(process).is_some());
         if children.is_empty() {
             return found;
@@ -150,9 +150,14 @@ pub(super) fn checks(role: Role, state: &State) -> Vec<Check> {
         .unwrap_or_default();
     // The app runs what it likes: nothing can be said in advance about its system calls.
     let must_filter = role != Role::App;
+    let left_open = if must_filter {
+        ""
+    } else {
+        ", which is left to the app"
+    };
     checks.push(Check {
         rule: "instance-seccomp",
-        is: format!("Seccomp mode {}{filters}", state.seccomp),
+        is: format!("Seccomp mode {}{filters}{left_open}", state.seccomp),
         wrong: (must_filter && state.seccomp != 2).then_some((
             Severity::Medium,
             "every system call is open to it: run a lowport, on a kernel, with seccomp filters",
@@ -275,7 +280,8 @@ mod tests {
 
     #[test]
     fn each_thing_too_much_fails() {
-        let changes: [(fn(&mut State), &str); 10] = [
+        type Change = fn(&mut State);
+        let changes: [(Change, &str); 10] = [
             (|state| state.uids[2] = 0, "instance-uid"),
             (|state| state.gids[0] = 0, "instance-groups"),
             (|state| state.groups.push(0), "instance-groups"),

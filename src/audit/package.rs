@@ -6,6 +6,9 @@ use super::command::{self, Runs};
 use super::dockerfile::is_root;
 use super::finding::{InFile, Severity};
 
+/// More are not looked at: each costs a search for its line.
+const MAX_SCRIPTS: usize = 1000;
+
 /// Tells what is wrong with the scripts of a package.json.
 pub(super) fn check(text: &str, out: &mut InFile<'_>) {
     let package: Value = match serde_json::from_str(text) {
@@ -22,7 +25,11 @@ pub(super) fn check(text: &str, out: &mut InFile<'_>) {
     let Some(scripts) = package.get("scripts").and_then(Value::as_object) else {
         return;
     };
-    for (name, script) in scripts {
+    if scripts.len() > MAX_SCRIPTS {
+        let what = format!("has more than {MAX_SCRIPTS} scripts: the rest is not read");
+        out.note("package-bound", None, what);
+    }
+    for (name, script) in scripts.iter().take(MAX_SCRIPTS) {
         if let Some(script) = script.as_str() {
             check_script(name, script, line(text, name), out);
         }

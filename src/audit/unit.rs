@@ -31,8 +31,9 @@ pub(super) type Files = Vec<(PathBuf, String)>;
 /// Checks the units of this machine: the system's, and the invoking user's own.
 pub(super) fn check_host(report: &mut Report) {
     let mut seen = Vec::new();
+    let system: Vec<&Path> = SYSTEM.iter().rev().map(Path::new).collect();
     for folder in SYSTEM.iter().map(Path::new) {
-        check_folder(folder, Manager::Root, &mut seen, report);
+        check_folder(folder, &system, Manager::Root, &mut seen, report);
     }
     let is_root = nix::unistd::geteuid().is_root();
     let manager = if is_root {
@@ -42,11 +43,18 @@ pub(super) fn check_host(report: &mut Report) {
     };
     if let Some(home) = std::env::var_os("HOME") {
         let folder = Path::new(&home).join(".config/systemd/user");
-        check_folder(&folder, manager, &mut Vec::new(), report);
+        check_folder(&folder, &[&folder], manager, &mut Vec::new(), report);
     }
 }
 
-fn check_folder(folder: &Path, manager: Manager, seen: &mut Vec<String>, report: &mut Report) {
+/// Checks the units of one folder that none of those before had, with their drop-ins from `folders`.
+fn check_folder(
+    folder: &Path,
+    folders: &[&Path],
+    manager: Manager,
+    seen: &mut Vec<String>,
+    report: &mut Report,
+) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
@@ -63,11 +71,7 @@ fn check_folder(folder: &Path, manager: Manager, seen: &mut Vec<String>, report:
         }
         // Linked units are links; a masked one leads to /dev/null, which is no file.
         if let Ok(text) = walk::read_link(&folder.join(&name)) {
-            let folders: Vec<&Path> = match manager {
-                Manager::Root => SYSTEM.iter().rev().map(Path::new).collect(),
-                Manager::User => vec![folder],
-            };
-            let drop_ins = drop_ins(&name, &folders);
+            let drop_ins = drop_ins(&name, folders);
             check(with(folder.join(&name), text, drop_ins), manager, report);
         }
         seen.push(name);
@@ -355,6 +359,51 @@ mod tests {
         assert_eq!(
             told(&["[Service]\nExecStart=node x\n"], Manager::User),
             [] as [&str; 0]
+        );
+    }
+
+    #[test]
+    fn folders_are_read_as_systemd_reads_them() {
+        use std::os::unix::fs::symlink;
+        let [etc, lib] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (etc, lib) = (etc.path(), lib.path());
+        let root = "[Service]\nExecStart=node x\n";
+        for name in [
+            "a.service",
+            "masked.service",
+            "over.service",
+            "b.timer",
+            "linked",
+        ] {
+            std::fs::write(lib.join(name), root).unwrap();
+        }
+        symlink("/dev/null", etc.join("masked.service")).unwrap();
+        symlink(lib.join("linked"), etc.join("linked.service")).unwrap();
+        std::fs::write(
+            etc.join("over.service"),
+            "[Service]\nUser=a\nExecStart=node x\n",
+        )
+        .unwrap();
+        std::fs::create_dir(etc.join("d.service.d")).unwrap();
+        std::fs::write(lib.join("d.service"), root).unwrap();
+        std::fs::write(
+            etc.join("d.service.d/x.conf"),
+            "[Service]\nDynamicUser=yes\n",
+        )
+        .unwrap();
+        let (mut report, mut seen) = (Report::default(), Vec::new());
+        for folder in [etc, lib] {
+            check_folder(folder, &[lib, etc], Manager::Root, &mut seen, &mut report);
+        }
+        let places: Vec<&Place> = report.entries().iter().map(|entry| &entry.place).collect();
+        let expected = [etc.join("linked.service"), lib.join("a.service")];
+        let line = Some(2);
+        assert_eq!(
+            places,
+            expected
+                .map(|path| Place::File { path, line })
+                .iter()
+                .collect::<Vec<_>>()
         );
     }
 

@@ -317,5 +317,26 @@ mod tests {
         let mut report = Report::default();
         check_yaml(Path::new("bomb.yaml"), &text, &mut report);
         assert!(rules(&report).contains(&"bomb.yaml yaml-bound".to_owned()));
+        let long = "x".repeat(300_000);
+        for (key, item) in [("ports", "*x"), ("command", "*x"), ("cap_add", "*x")] {
+            let items = format!("{item}, ").repeat(100_000);
+            let text = format!(
+                "x: &x \"{long}\"\nservices:\n  web: {{image: node, user: node, {key}: [{items}]}}\n"
+            );
+            let mut report = Report::default();
+            check_yaml(Path::new("bomb.yaml"), &text, &mut report);
+            let bound = "bomb.yaml yaml-bound".to_owned();
+            assert!(rules(&report).contains(&bound), "{key}");
+        }
+        let services: String = (0..600)
+            .map(|at| format!("  s{at}: {{image: node}}\n"))
+            .collect();
+        let mut report = Report::default();
+        check_yaml(
+            Path::new("c.yaml"),
+            &format!("services:\n{services}"),
+            &mut report,
+        );
+        assert_eq!(rules(&report).last().unwrap(), "c.yaml compose-bound");
     }
 }

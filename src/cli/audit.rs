@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     let mut report = Report::default();
     if let Some(pid) = args.pid {
         audit::instance(pid, &mut report)
-            .map_err(|error| usage(format_args!("process {pid}: {error}")))?;
+            .map_err(|error| usage(format_args!("process {pid} cannot be looked at: {error}")))?;
     } else {
         if !args.no_host {
             audit::host(&mut report);
