@@ -10,7 +10,7 @@
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
 //! | [`privilege`] | who a process is, and how it becomes somebody lesser |
-//! | [`route`], [`upstream`], [`tls`], [`child`], [`observe`] | find a route; connections to peers, and who runs those; certificates; the supervised app; logs |
+//! | [`route`], [`upstream`], [`tls`], [`child`], [`observe`], [`audit`] | find a route; connections to peers, and who runs those; certificates; the supervised app; logs; where Node is root on a machine |
 //! | [`snapshot`] | what runs: made whole from a configuration, swapped atomically |
 //! | [`ctx`] | what is known of a worker, a connection, a request |
 //! | [`proxy`] | **the request path**: begin with [`proxy::handle`] |
@@ -24,6 +24,7 @@
 //! record is written when its last byte is gone.
 
 pub mod app;
+pub mod audit;
 pub mod body;
 pub mod child;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod audit;
 mod cert;
 mod check;
 mod dev;
@@ -38,6 +39,8 @@ enum Command {
     Check(check::Args),
     /// Tell which route a URL takes, and why not another
     Explain(explain::Args),
+    /// Tell where Node is root on this machine, or would be, and what to do about it
+    Audit(audit::Args),
     /// The certificate authority of `dev`
     Cert(cert::Args),
 }
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Cert(args) => cert::run(&args),
     };
     done.unwrap_or_else(|code| code)

@@ -310,8 +310,6 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::Source;
     use crate::snapshot::Lasting;
@@ -355,8 +353,7 @@ mod tests {
         let source = Source::of_text(
             "t",
             "[server]\nhttp = \"127.0.0.1:8080\"\n\
-                   [[route]]\nhost = \"a.test\"\npath = \"/api\"\nrespond = \"x\"\n"
-                .into(),
+                   [[route]]\nhost = \"a.test\"\npath = \"/api\"\nrespond = \"x\"\n",
         );
         let Ok(snapshot) = Snapshot::load(&source, &Lasting::new(true)) else {
             panic!("the configuration is valid");

@@ -31,12 +31,7 @@ use crate::config::{CertificateFiles, Mistakes, Source};
 
 const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca-key.pem";
-const LEAVES: [(&str, &str); 2] = [
-    ("localhost.pem", "localhost-key.pem"),
-    ("wildcard.pem", "wildcard-key.pem"),
-];
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-const WILDCARD: &str = "*.localhost";
 /// Whoever changes the files holds it.
 const LOCK: &str = "lock";
 
@@ -68,24 +63,25 @@ impl DevCa {
         Self::open_at(dir, OffsetDateTime::now_utc())
     }
 
-    /// The certificates to serve with, each with its key. The first is for `localhost`, 127.0.0.1 and ::1, the
-    /// second for `*.localhost`. They are made anew when they have less than 30 days left or are not of this authority.
+    /// The certificates to serve with, each with its key: the first for `localhost`, 127.0.0.1 and ::1, the second for `host`,
+    /// which ends with `.localhost`, and one label below it. They are made anew when they have less than 30 days left or
+    /// are not of this authority.
     ///
-    /// Two, since OpenSSL, Firefox and rustls want two labels after an asterisk, and some of them refuse a whole certificate
-    /// for the sake of one such name.
+    /// There is none for `*.localhost`: Chromium, Firefox, OpenSSL and rustls all want two labels after an asterisk.
     ///
     /// # Errors
     /// Where the folder or a file in it cannot be read or written.
-    pub fn leaves(&self) -> Result<[CertificateFiles; 2], DevCaError> {
-        self.leaves_at(OffsetDateTime::now_utc())
+    pub fn leaves(&self, host: &str) -> Result<[CertificateFiles; 2], DevCaError> {
+        self.leaves_at(host, OffsetDateTime::now_utc())
     }
 
-    /// Where those files are, in the folder `dir` of an authority.
-    pub fn leaves_in(dir: &Path) -> [CertificateFiles; 2] {
-        LEAVES.map(|(cert, key)| CertificateFiles {
-            cert: dir.join(cert),
+    /// Where those files are, in the folder `dir` of an authority. Each host has files of its own, so that one app's
+    /// start does not change what another's is served with.
+    pub fn leaves_in(dir: &Path, host: &str) -> [CertificateFiles; 2] {
+        ["localhost", host].map(|name| CertificateFiles {
+            cert: dir.join(format!("{name}.pem")),
             cert_span: None,
-            key: dir.join(key),
+            key: dir.join(format!("{name}-key.pem")),
             key_span: None,
         })
     }
@@ -186,16 +182,24 @@ impl DevCa {
         })
     }
 
-    fn leaves_at(&self, now: OffsetDateTime) -> Result<[CertificateFiles; 2], DevCaError> {
-        let [named, wildcard] = Self::leaves_in(&self.dir);
+    fn leaves_at(
+        &self,
+        host: &str,
+        now: OffsetDateTime,
+    ) -> Result<[CertificateFiles; 2], DevCaError> {
+        let leaves = Self::leaves_in(&self.dir, host);
+        let names = [
+            LOOPBACK.map(str::to_owned).to_vec(),
+            vec![host.to_owned(), format!("*.{host}")],
+        ];
         let _lock = lock(&self.dir)?;
-        if !self.usable(&named, now) || !lasts(&wildcard, now) {
-            self.make_leaf(&named, LOOPBACK.map(str::to_owned).into(), now)?;
-            self.make_leaf(&wildcard, vec![WILDCARD.to_owned()], now)?;
+        for (files, names) in leaves.iter().zip(names) {
+            if !self.usable(files, now) {
+                self.make_leaf(files, names, now)?;
+            }
+            keep_private(&files.key)?;
         }
-        keep_private(&named.key)?;
-        keep_private(&wildcard.key)?;
-        Ok([named, wildcard])
+        Ok(leaves)
     }
 
     fn usable(&self, files: &CertificateFiles, now: OffsetDateTime) -> bool {
@@ -277,11 +281,6 @@ impl From<rcgen::Error> for DevCaError {
 fn quietly(files: &CertificateFiles, now: OffsetDateTime) -> Option<Certificate> {
     let nowhere = Mistakes::new(Source::of_text("", ""));
     Certificate::load(files, now, &nowhere)
-}
-
-/// Whether a leaf is there and has enough time left. Who signed it is told by the leaf that was made together with it.
-fn lasts(files: &CertificateFiles, now: OffsetDateTime) -> bool {
-    quietly(files, now).is_some_and(|leaf| leaf.not_after > now + LEAF_LEFT)
 }
 
 fn is_good(leaf: &ParsedCertificate<'_>, roots: &RootCertStore, at: OffsetDateTime) -> bool {

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["body"],
     &["config"],
     &["privilege"],
-    &["route", "upstream", "tls", "child", "observe"],
+    &["route", "upstream", "tls", "child", "observe", "audit"],
     &["snapshot"],
     &["ctx"],
     &["proxy"],

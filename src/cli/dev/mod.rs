@@ -46,10 +46,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     };
     let owner = Owner::invoking().map_err(failed)?;
     let folder = owner.data_folder().map_err(failed)?;
+    let host = host(&dir);
     owner
         .act(|| {
             let ca = DevCa::open(&folder).map_err(|error| error.to_string())?;
-            ca.leaves().map(drop).map_err(|error| error.to_string())
+            ca.leaves(&host)
+                .map(drop)
+                .map_err(|error| error.to_string())
         })
         .map_err(failed)?;
     let ports =
@@ -59,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
         command: found.command,
         proxy_user: owner.proxy_user(),
         app_user: owner.app_user().map_err(failed)?,
-        leaves: DevCa::leaves_in(&folder),
+        leaves: DevCa::leaves_in(&folder, &host),
         ports,
     };
     let toml = plan.toml();
@@ -68,7 +71,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ca = DevCa::path_in(&folder);
-    let greeting = greeting(&plan, &found.source, &ca);
+    let greeting = greeting(&plan, &host, &found.source, &ca);
     Ok(app::run(Boot {
         source: Source::of_text("<dev>", toml),
         dev: true,
@@ -78,15 +81,41 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     }))
 }
 
+/// The app's own name below localhost, which browsers resolve by themselves: `shop.localhost` for the folder `shop`. What a
+/// label cannot have becomes a hyphen.
+fn host(dir: &std::path::Path) -> String {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let label: String = name
+        .chars()
+        .map(|character| match character.to_ascii_lowercase() {
+            character @ ('a'..='z' | '0'..='9') => character,
+            _ => '-',
+        })
+        .take(63)
+        .collect();
+    match label.trim_matches('-') {
+        "" => "app.localhost".to_owned(),
+        label => format!("{label}.localhost"),
+    }
+}
+
 /// What a person sees when everything listens.
-fn greeting(plan: &Plan, source: &str, ca: &std::path::Path) -> String {
+fn greeting(plan: &Plan, host: &str, source: &str, ca: &std::path::Path) -> String {
     let mut text = String::from("\n");
     let url = |scheme: &str, port: u16, usual: u16| match port {
         port if port == usual => format!("{scheme}://localhost"),
         port => format!("{scheme}://localhost:{port}"),
     };
     let Ports { https, http, app } = &plan.ports;
-    let _ = writeln!(text, "  {}", url("https", https.port, 443));
+    let _ = writeln!(
+        text,
+        "  {}  (and https://{host}{})",
+        url("https", https.port, 443),
+        match https.port {
+            443 => String::new(),
+            port => format!(":{port}"),
+        }
+    );
     let _ = writeln!(
         text,
         "  {}  (redirects to https)",

@@ -53,11 +53,14 @@ fn stolen(ca: &DevCa, name: &str) -> CertificateFiles {
 fn clients_that_trust_it_accept_names_of_this_machine_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let ca = DevCa::open(folder.path()).unwrap();
-    let [leaf, wildcard] = ca.leaves().unwrap();
+    let [leaf, named] = ca.leaves("app.localhost").unwrap();
     for host in ["localhost", "127.0.0.1", "::1"] {
         accepted(&ca, &leaf, host).unwrap();
     }
-    assert_eq!(load(&wildcard).names, ["*.localhost"]);
+    for host in ["app.localhost", "x.app.localhost"] {
+        accepted(&ca, &named, host).unwrap();
+    }
+    accepted(&ca, &named, "other.localhost").unwrap_err();
     accepted(&ca, &leaf, "other.localhost").unwrap_err();
     accepted(&ca, &leaf, "example.com").unwrap_err();
     for name in [
@@ -104,7 +107,7 @@ fn openssl_agrees() {
             .unwrap();
         (output.status.success(), format!("{output:?}"))
     };
-    let [leaf, _] = ca.leaves().unwrap();
+    let [leaf, _] = ca.leaves("app.localhost").unwrap();
     let (good, said) = verify(&leaf, "localhost");
     assert!(good, "{said}");
     let (good, said) = verify(&stolen(&ca, "example.com"), "example.com");
@@ -119,13 +122,13 @@ fn the_authority_and_its_leaf_are_kept_and_private() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("new/folder");
     let first = DevCa::open(&dir).unwrap();
-    let [leaf, _] = first.leaves().unwrap();
+    let [leaf, _] = first.leaves("app.localhost").unwrap();
     assert_eq!(mode(&dir.join(CA_KEY)), 0o600);
     assert_eq!(mode(&leaf.key), 0o600);
     let before = load(&leaf);
     let again = DevCa::open(&dir).unwrap();
     assert_eq!(again.certificate, first.certificate);
-    let same = load(&again.leaves().unwrap()[0]);
+    let same = load(&again.leaves("app.localhost").unwrap()[0]);
     assert_eq!(same.certified.cert, before.certified.cert);
     fs::set_permissions(dir.join(CA_KEY), Permissions::from_mode(0o644)).unwrap();
     DevCa::open(&dir).unwrap();
@@ -146,7 +149,7 @@ fn dates_are_such_as_browsers_accept_and_what_expires_is_renewed() {
     assert!(
         ca.not_after > made + Duration::days(3649) && ca.not_after < made + Duration::days(3653)
     );
-    let [leaf, _] = ca.leaves_at(made).unwrap();
+    let [leaf, _] = ca.leaves_at("app.localhost", made).unwrap();
     let first = load(&leaf);
     let (_, parsed) = X509Certificate::from_der(&first.certified.cert[0]).unwrap();
     let validity = parsed.validity();
@@ -158,15 +161,17 @@ fn dates_are_such_as_browsers_accept_and_what_expires_is_renewed() {
 
     let current = || fs::read(&leaf.cert).unwrap();
     let before = current();
-    ca.leaves_at(made + Duration::days(397 - 32)).unwrap();
+    ca.leaves_at("app.localhost", made + Duration::days(397 - 32))
+        .unwrap();
     assert_eq!(current(), before, "enough left");
-    ca.leaves_at(made + Duration::days(397 - 29)).unwrap();
+    ca.leaves_at("app.localhost", made + Duration::days(397 - 29))
+        .unwrap();
     assert_ne!(current(), before, "less than 30 days left");
 
     let late = ca.not_after - Duration::days(10);
     let same = DevCa::open_at(dir, late).unwrap();
     assert_eq!(same.certificate, ca.certificate);
-    same.leaves_at(late).unwrap();
+    same.leaves_at("app.localhost", late).unwrap();
     let pem = CertificateDer::from_pem_file(&leaf.cert).unwrap();
     let (_, parsed) = X509Certificate::from_der(&pem).unwrap();
     assert!(
@@ -178,7 +183,7 @@ fn dates_are_such_as_browsers_accept_and_what_expires_is_renewed() {
     assert_ne!(renewed.certificate, ca.certificate);
     let before = current();
     renewed
-        .leaves_at(ca.not_after + Duration::seconds(2))
+        .leaves_at("app.localhost", ca.not_after + Duration::seconds(2))
         .unwrap();
     assert_ne!(current(), before, "of the new authority");
 }
@@ -201,11 +206,11 @@ fn what_is_damaged_is_made_anew() {
         DevCa::open(dir).unwrap();
     }
     let ca = DevCa::open(dir).unwrap();
-    let [leaf, _] = ca.leaves().unwrap();
+    let [leaf, _] = ca.leaves("app.localhost").unwrap();
     fs::write(&leaf.key, "nonsense").unwrap();
     // Left by a process that died in the middle of it.
     fs::write(dir.join("localhost-key.new"), "half").unwrap();
-    accepted(&ca, &ca.leaves().unwrap()[0], "localhost").unwrap();
+    accepted(&ca, &ca.leaves("app.localhost").unwrap()[0], "localhost").unwrap();
 }
 
 #[test]
@@ -226,7 +231,7 @@ fn several_at_once_have_the_same_authority() {
     let open = || {
         barrier.wait();
         let ca = DevCa::open(dir).unwrap();
-        let [leaf, _] = ca.leaves().unwrap();
+        let [leaf, _] = ca.leaves("app.localhost").unwrap();
         accepted(&ca, &leaf, "localhost").unwrap();
         ca.certificate
     };

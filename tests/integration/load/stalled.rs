@@ -71,7 +71,7 @@ fn between(peer: &Peer, h2: bool) -> Lowport {
     let lowport = Lowport::with(&Setup {
         server: "redirect_to_https = false\nworkers = 1",
         rest: &format!(
-            "[limits]\nrequest_body = 0\n[[route]]\nto = \"{scheme}://127.0.0.1:{}\"\n",
+            "[limits]\nrequest_body = 0\n[upstream.raw]\npeers = \"{scheme}://127.0.0.1:{}\"\nexpect_user = \"any\"\n[[route]]\nupstream = \"raw\"\n",
             peer.port
         ),
         args: &[],
