@@ -14,7 +14,7 @@ use crate::route::RouteTable;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What a client asks for, such as https://example.com/api/x
+    /// What a client asks for, such as `https://example.com/api/x`
     #[arg(value_name = "URL", value_parser = url)]
     url: Url,
     /// With which method

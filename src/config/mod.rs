@@ -1,6 +1,6 @@
 //! The configuration: written (TOML), then meant ([`Config`]).
 //!
-//! [`load`] finds and reads a file; [`parse`] reads the whole of it and reports all of its mistakes at once, each with
+//! [`load()`] finds and reads a file; [`parse()`] reads the whole of it and reports all of its mistakes at once, each with
 //! its place.
 
 mod app;

@@ -1,6 +1,6 @@
 //! What a configuration means: every value is checked and no invalid state can be expressed.
 //!
-//! [`super::parse`] makes these out of TOML; [`crate::snapshot`] makes a running table out of them.
+//! [`super::parse()`] makes these out of TOML; [`crate::snapshot`] makes a running table out of them.
 //! A [`Span`] is kept wherever a later stage (reading a certificate, binding a port) may still find
 //! a mistake, so that its message can point into the file.
 
