@@ -51,6 +51,10 @@ impl Plan {
             line(format_args!("user = {}", quoted(user)));
         }
         line(format_args!("port = {}", self.ports.app));
+        if self.app_user.as_deref() == Some("nobody") {
+            // Its number also stands for the users of other namespaces, so the kernel's word would not settle it.
+            line(format_args!("\n[upstream.app]\nexpect_user = \"any\""));
+        }
         line(format_args!("\n[[route]]\nupstream = \"app\""));
         text
     }
