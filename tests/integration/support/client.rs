@@ -146,4 +146,3 @@ pub(crate) async fn websocket(port: u16, path: &str) -> WebSocketStream<TcpStrea
         .expect("an upgrade");
     socket
 }
-
