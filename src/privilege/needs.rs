@@ -47,6 +47,11 @@ impl Ports {
         *self == Self::default()
     }
 
+    /// Whether every port is one of them.
+    pub fn is_any(&self) -> bool {
+        *self == Self::Any
+    }
+
     /// Whether `port` is one of them.
     pub fn contains(&self, port: u16) -> bool {
         match self {

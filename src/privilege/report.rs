@@ -85,6 +85,11 @@ impl PrivilegeReport {
         }
         if let Err(reason) = &self.seccomp {
             open.push(format!("seccomp is off: {reason}"));
+            if self.landlock.is_ok() && !self.needs.connect.is_any() {
+                open.push(
+                    "without it, Multipath TCP and TCP Fast Open connect to any port".to_owned(),
+                );
+            }
         }
         for tried in &self.tried {
             if !tried.outcome.is_denied() {
@@ -476,6 +481,7 @@ everything is enforced
             "landlock, files: partial: ioctl",
             "landlock, network: none: too old",
             "seccomp is off: allow_degraded",
+            "without it, Multipath TCP and TCP Fast Open connect to any port",
             "become root: ALLOWED",
             "the broker is missing",
         ];

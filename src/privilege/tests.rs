@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use nix::libc;
+use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
 
 use super::testing::in_child;
@@ -237,6 +238,42 @@ fn ports_are_bound_only_where_that_is_needed() {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         Ok(String::new())
     });
+}
+
+/// Landlock on its own lets both through, on Linux 6.18.
+#[test]
+fn no_port_is_reached_around_landlock() {
+    let (listener, addr) = listener();
+    let refused = |needs: &Needs| {
+        in_child(|| {
+            sandbox(needs)?;
+            let multipath = Some(socket2::Protocol::MPTCP);
+            let multipath = Socket::new(Domain::IPV4, Type::STREAM, multipath)
+                .and_then(|socket| socket.connect(&addr.into()));
+            assert!(denied(multipath));
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            let fast_open = socket.send_to_with_flags(b"x", &addr.into(), libc::MSG_FASTOPEN);
+            assert!(denied(fast_open));
+            let datagram = [io::IoSlice::new(b"x")];
+            let fast_open =
+                socket.send_to_vectored_with_flags(&datagram, &addr.into(), libc::MSG_FASTOPEN);
+            assert!(denied(fast_open));
+            Ok(String::new())
+        })
+    };
+    let proxy = Needs {
+        connect: Ports::from_iter([1]),
+        ..Needs::default()
+    };
+    refused(&proxy);
+    refused(&Needs {
+        resolve: true,
+        descriptors: true,
+        ..proxy
+    });
+    listener.set_nonblocking(true).unwrap();
+    let reached = listener.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(reached, Err(io::ErrorKind::WouldBlock));
 }
 
 #[test]
