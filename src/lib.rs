@@ -9,7 +9,7 @@
 //! | [`body`], [`stream`], [`exec`] | a request's body under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
-//! | [`privilege`] | who a process is, and how it becomes somebody lesser |
+//! | [`privilege`] | who a process is, how it becomes somebody lesser, and what it can still do then |
 //! | [`route`], [`upstream`], [`tls`], [`child`], [`observe`] | find a route; connections to peers; certificates; the supervised app; logs |
 //! | [`snapshot`] | what runs: made whole from a configuration, swapped atomically |
 //! | [`ctx`] | what is known of a worker, a connection, a request |

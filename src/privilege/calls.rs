@@ -153,7 +153,7 @@ pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
             },
         )?,
     );
-    add(calls![SYS_setsockopt], &options(!needs.bind.is_none())?);
+    add(calls![SYS_setsockopt], &options(needs)?);
     add(calls![SYS_sendto], &[no_fast_open(3)?]);
     if needs.descriptors {
         add(calls![SYS_sendmsg], &[no_fast_open(2)?]);
@@ -206,8 +206,9 @@ const FCNTL: &[c_int] = &[
 const IOCTL: &[c_int] = &[libc::FIONBIO as c_int];
 const IOCTL_RESOLVING: &[c_int] = &[libc::FIONBIO as c_int, libc::FIONREAD as c_int];
 
-/// Options of sockets and of TCP; of IPv6 too where listeners are made. No socket filters: they are programs for the kernel.
-fn options(listeners: bool) -> Result<Vec<Rule>> {
+/// Options of sockets and of TCP, and single ones of IP for listeners and for the resolver. No socket filters: they are
+/// programs for the kernel.
+fn options(needs: &Needs) -> Result<Vec<Rule>> {
     const FILTERS: &[c_int] = &[
         libc::SO_ATTACH_FILTER,
         libc::SO_ATTACH_BPF,
@@ -219,8 +220,17 @@ fn options(listeners: bool) -> Result<Vec<Rule>> {
         of_sockets.push(condition(2, SeccompCmpOp::Ne, *filter)?);
     }
     let mut rules = vec![all(of_sockets)?, all([is(1, libc::IPPROTO_TCP)?])?];
-    if listeners {
-        rules.push(all([is(1, libc::IPPROTO_IPV6)?])?);
+    let mut one = |level: c_int, option: c_int| -> Result<()> {
+        rules.push(all([is(1, level)?, is(2, option)?])?);
+        Ok(())
+    };
+    if !needs.bind.is_none() || needs.resolve {
+        one(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
+    }
+    if needs.resolve {
+        // glibc gives a name server up when it cannot ask for its errors.
+        one(libc::IPPROTO_IP, libc::IP_RECVERR)?;
+        one(libc::IPPROTO_IPV6, libc::IPV6_RECVERR)?;
     }
     Ok(rules)
 }

@@ -1,4 +1,6 @@
-//! Who a process is and what it may do: users, the fork before a drop, the drop itself, and making folders reachable.
+//! Who a process is and what it may do: users, the fork before a drop, the drop itself, and making folders reachable;
+//! the sandbox after it (Landlock for files and ports, seccomp for system calls, both made of [`Needs`]), a trial of it,
+//! and the report.
 //!
 //! The only folder with `unsafe` in it, each use with its reason. Everything here is for a process that has one thread.
 

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
@@ -12,11 +13,13 @@ use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use nix::libc;
+use nix::mount::MsFlags;
+use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
 
 use super::testing::in_child;
-use super::{Needs, OneThread, Ports, landlock, seccomp};
+use super::{Fork, Needs, OneThread, Ports, exit_now, fork, landlock, seccomp};
 
 /// Puts this process under the sandbox for `needs`, drop excluded.
 fn sandbox(needs: &Needs) -> io::Result<()> {
@@ -119,6 +122,103 @@ fn names_are_resolved_with_no_other_file_open() {
         Ok("done".to_owned())
     });
     assert_eq!(told, "done");
+}
+
+#[test]
+fn a_name_server_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = dir.path().join("resolv.conf");
+    fs::write(
+        &conf,
+        "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
+    )
+    .unwrap();
+    let told = in_child(|| {
+        if let Err(error) = own_network(&conf) {
+            return Ok(format!("SKIPPED: no network namespace of its own: {error}"));
+        }
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53))?;
+        server.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+        if let Fork::Child = fork()? {
+            exit_now(u8::from(name_server(&server).is_err()));
+        }
+        sandbox(&Needs {
+            resolve: true,
+            ..Needs::default()
+        })?;
+        let found: Vec<_> = ("app.test", 80).to_socket_addrs()?.collect();
+        Ok(format!("{found:?}"))
+    });
+    if told.starts_with("SKIPPED") {
+        eprintln!("{told}");
+    } else {
+        assert_eq!(told, "[192.0.2.7:80]");
+    }
+}
+
+/// Leaves for a network with nothing but loopback, where `conf` is /etc/resolv.conf.
+#[expect(unsafe_code, reason = "no crate here brings an interface up")]
+fn own_network(conf: &Path) -> io::Result<()> {
+    let user = if super::is_root() {
+        CloneFlags::empty()
+    } else {
+        CloneFlags::CLONE_NEWUSER
+    };
+    unshare(user | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+    let mount = |from: Option<&Path>, at: &Path, flags| {
+        nix::mount::mount(from, at, None::<&str>, flags, None::<&str>)
+    };
+    mount(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
+    let real = fs::canonicalize("/etc/resolv.conf")?;
+    mount(Some(conf), &real, MsFlags::MS_BIND)?;
+
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: an all-zero ifreq is one with an empty name; the call below reads its name and flags only.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request lives until the call returns.
+    let up = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) };
+    nix::errno::Errno::result(up)?;
+    Ok(())
+}
+
+/// Answers a query for A and one for AAAA (RFC 1035 section 4): 192.0.2.7, and nothing.
+fn name_server(server: &UdpSocket) -> io::Result<()> {
+    for _ in 0..2 {
+        let mut message = [0; 512];
+        let (length, from) = server.recv_from(&mut message)?;
+        // The name ends with an empty label; its type and class follow.
+        let name = message[12..]
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(0);
+        let question = 12 + name + 1 + 4;
+        let is_a = message[question - 3] == 1;
+        assert!(question <= length);
+        // A response with one question, and as many answers.
+        let mut answer = vec![
+            message[0],
+            message[1],
+            0x81,
+            0x80,
+            0,
+            1,
+            0,
+            is_a.into(),
+            0,
+            0,
+            0,
+            0,
+        ];
+        answer.extend_from_slice(&message[12..question]);
+        if is_a {
+            // The name above, A, IN, for a minute, four bytes.
+            answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+        }
+        server.send_to(&answer, from)?;
+    }
+    Ok(())
 }
 
 #[test]

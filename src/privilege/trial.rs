@@ -251,18 +251,18 @@ fn map_code() -> io::Result<()> {
     // SAFETY: a new anonymous page at an address of the kernel's choice touches no memory in use; the process ends
     // without using it.
     let page = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            4096,
+        // Not through the C library: musl's tells of ENOMEM when it is EPERM.
+        libc::syscall(
+            libc::SYS_mmap,
+            std::ptr::null_mut::<libc::c_void>(),
+            4096usize,
             libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
             -1,
-            0,
+            0usize,
         )
     };
-    if page == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
+    Errno::result(page)?;
     Ok(())
 }
 
