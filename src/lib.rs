@@ -9,7 +9,7 @@
 //! | [`linger`], [`body`], [`stream`], [`exec`] | a client's body, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
-//! | [`privilege`] | who a process is, and how it becomes somebody lesser |
+//! | [`privilege`] | who a process is, how it becomes somebody lesser, and what it can still do then |
 //! | [`route`], [`upstream`], [`tls`], [`child`], [`observe`], [`audit`] | find a route; connections to peers, and who runs those; certificates; the supervised app; logs; where Node is root on a machine |
 //! | [`snapshot`] | what runs: made whole from a configuration, swapped atomically |
 //! | [`ctx`] | what is known of a worker, a connection, a request |

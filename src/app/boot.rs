@@ -12,11 +12,11 @@ use nix::sys::stat;
 use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
-use super::listeners::Listening;
+use super::sandbox::{self, Walls};
 use crate::child::{AppSpec, Supervisor};
 use crate::config::{self, Config, Mistake, Mistakes, Source, User};
 use crate::observe::LogSink;
-use crate::privilege::{self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify};
+use crate::privilege::{self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, SockDiag};
 use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -26,6 +26,8 @@ pub struct Boot {
     pub source: Arc<Source>,
     /// Whether this is development: errors say what only a developer should see, and a crashed app is soon tried again
     pub dev: bool,
+    /// Whether to put the sandbox on
+    pub sandbox: bool,
     /// A certificate authority that the supervised app is told to trust
     pub app_ca: Option<PathBuf>,
     /// Called when everything listens
@@ -34,8 +36,12 @@ pub struct Boot {
 
 /// What serves once booted.
 pub(super) struct Ready {
+    pub(super) mode: Mode,
+    pub(super) user: Identity,
+    pub(super) walls: Walls,
     pub(super) lasting: Lasting,
-    pub(super) listening: Listening,
+    /// Not yet served
+    pub(super) bound: Vec<Bound>,
     pub(super) shared: Arc<Shared>,
     pub(super) broker: Option<Broker>,
     pub(super) notify: Notify,
@@ -126,23 +132,39 @@ impl Boot {
         //    keeps the umask that it would have had without us.
         stat::umask(stat::Mode::from_bits_truncate(0o077));
         let user = users.proxy.unwrap_or_else(Identity::current);
+        let sandbox = &snapshot.config.sandbox;
+        let needs = self.sandbox.then(|| sandbox::needs(&snapshot.config));
+        let tried = match &needs {
+            Some(needs) => Walls::try_out(needs, &user, sandbox)
+                .map_err(|error| Failed::running("not proved, so not served", &error))?,
+            None => Vec::new(),
+        };
         privilege::become_user(&user)
             .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
         info!(%mode, %user, "privileges given up");
+        let sockets: Vec<Option<SockDiag>> = (0..workers).map(|_| sock_diag()).collect();
+        let walls = match needs {
+            Some(needs) => Walls::put_on(needs, tried, sandbox)
+                .map_err(|error| Failed::running("the sandbox", &error))?,
+            None => Walls::none("--no-sandbox"),
+        };
 
         // 5. Threads.
         log.start();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let shared = Arc::new(Shared::new(Arc::clone(&live), log));
-        let workers: Vec<WorkerHandle> = (0..workers)
-            .map(|number| server::start(number, Arc::clone(&shared)))
+        let shared = Arc::new(Shared::new(live, log));
+        let workers: Vec<WorkerHandle> = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(number, sockets)| server::start(number, Arc::clone(&shared), sockets))
             .collect::<io::Result<_>>()
             .map_err(|error| Failed::running("cannot start a worker", &error))?;
-        let mut listening = Listening::default();
-        listening.apply(&live.load().config, bound, &workers);
         Ok(Ready {
+            mode,
+            user,
+            walls,
             lasting,
-            listening,
+            bound,
             shared,
             broker,
             notify,
@@ -151,6 +173,12 @@ impl Boot {
             on_ready: self.on_ready,
         })
     }
+}
+
+fn sock_diag() -> Option<SockDiag> {
+    SockDiag::open()
+        .inspect_err(|error| warn!(%error, "who runs an upstream cannot be found out"))
+        .ok()
 }
 
 /// A socket for each worker and listener: those that were passed, and others of our own.

@@ -3,6 +3,7 @@
 mod boot;
 mod listeners;
 mod reload;
+mod sandbox;
 mod serve;
 
 pub use boot::{Boot, check_users};

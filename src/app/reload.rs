@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::listeners::Listening;
+use super::sandbox;
 use crate::config::Mistakes;
-use crate::privilege::{Bound, Link, Loaded};
+use crate::privilege::{Bound, Link, Loaded, Needs};
 use crate::server::{Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -18,6 +19,8 @@ pub(super) struct Reloader {
     pub(super) shared: Arc<Shared>,
     /// `None` in dev mode, which reads everything anew each time it starts
     pub(super) broker: Option<Link>,
+    /// What the sandbox lets through; `None` without one
+    pub(super) needs: Option<Needs>,
 }
 
 impl Reloader {
@@ -59,6 +62,9 @@ impl Reloader {
         let next = Snapshot::load(&loaded.source, &self.lasting)?;
         let mistakes = Mistakes::new(Arc::clone(&loaded.source));
         self.listening.check(&next.config, &mistakes);
+        if let Some(needs) = &self.needs {
+            sandbox::check(needs, &next.config, &mistakes);
+        }
         if mistakes.is_empty() {
             Ok(next)
         } else {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Interval, interval, sleep};
 use tracing::{error, info, warn};
 
 use super::boot::Ready;
+use super::listeners::Listening;
 use super::reload::Reloader;
 use crate::child::{Following, Supervisor};
 use crate::privilege::{Broker, Notify};
@@ -77,7 +78,7 @@ impl Signals {
 }
 
 async fn attend(ready: Ready) -> ExitCode {
-    match Attendant::new(ready) {
+    match Attendant::new(ready).await {
         Ok(attendant) => attendant.run().await,
         Err(error) => {
             error!(%error, "cannot attend to signals, the broker or the app");
@@ -98,14 +99,28 @@ struct Attendant {
 }
 
 impl Attendant {
-    fn new(ready: Ready) -> io::Result<Self> {
+    async fn new(ready: Ready) -> io::Result<Self> {
         let signals = Signals::new()?;
-        let reloader = Reloader {
+        let mut reloader = Reloader {
             lasting: ready.lasting,
-            listening: ready.listening,
+            listening: Listening::default(),
             shared: ready.shared,
             broker: ready.broker.map(Broker::follow).transpose()?,
+            needs: ready.walls.stand().then(|| ready.walls.needs.clone()),
         };
+        // Read back before the first connection is taken: what cannot be proved does not serve.
+        let report = match &mut reloader.broker {
+            Some(broker) => {
+                let threads = broker.tasks().await?;
+                Some(ready.walls.report(ready.mode, ready.user, threads))
+            }
+            None => None,
+        };
+        ready.walls.tell(report.as_ref());
+        let live = reloader.shared.live.load_full();
+        reloader
+            .listening
+            .apply(&live.config, ready.bound, &ready.workers);
         let app = ready.supervisor.map(Supervisor::follow).transpose()?;
         info!(
             listening = reloader.listening.describe(),

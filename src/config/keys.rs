@@ -15,6 +15,7 @@ pub(super) static TOP: Known = Known {
     keys: &[
         "server",
         "log",
+        "sandbox",
         "limits",
         "timeouts",
         "certificate",
@@ -42,6 +43,12 @@ pub(super) static SERVER: Known = Known {
 pub(super) static LOG: Known = Known {
     header: "[log]",
     keys: &["access", "format"],
+};
+
+/// `[sandbox]`
+pub(super) static SANDBOX: Known = Known {
+    header: "[sandbox]",
+    keys: &["connect", "allow_degraded"],
 };
 
 /// `[limits]`
@@ -128,10 +135,11 @@ pub(super) static ROUTE_TIMEOUTS: Known = Known {
 };
 
 /// Every table.
-pub(super) static ALL: [&Known; 11] = [
+pub(super) static ALL: [&Known; 12] = [
     &TOP,
     &SERVER,
     &LOG,
+    &SANDBOX,
     &LIMITS,
     &TIMEOUTS,
     &CERTIFICATE,

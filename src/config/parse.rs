@@ -7,7 +7,7 @@ use super::keys;
 use super::limits::{limits, timeouts};
 use super::reader::Reader;
 use super::route::route;
-use super::server::{certificates, log, server};
+use super::server::{certificates, log, sandbox, server};
 use super::table::Table;
 use super::upstream::{self, Upstreams};
 use super::{
@@ -34,6 +34,7 @@ pub fn parse(source: &Arc<Source>, mistakes: &Mistakes) -> Config {
     let config = Config {
         server,
         log: log(&top),
+        sandbox: sandbox(&top),
         limits,
         timeouts,
         certificates,

@@ -6,7 +6,9 @@ use std::num::NonZero;
 use super::keys::{self, nearest};
 use super::table::{Placed, Table};
 use super::values::{self, Wrong};
-use super::{AccessLog, CertificateFiles, Listener, Log, LogFormat, Mistake, Server, User};
+use super::{
+    AccessLog, CertificateFiles, Layer, Listener, Log, LogFormat, Mistake, Sandbox, Server, User,
+};
 
 /// Where plaintext is listened for when nothing is written.
 const HTTP: [&str; 2] = ["0.0.0.0:80", "[::]:80"];
@@ -153,6 +155,27 @@ pub(super) fn log(top: &Table<'_>) -> Log {
     Log {
         access: access.map_or(AccessLog::Stdout, |access| access.value),
         format: format.map_or(LogFormat::Combined, |format| format.value),
+    }
+}
+
+/// `[sandbox]`
+pub(super) fn sandbox(top: &Table<'_>) -> Sandbox {
+    let table = top.table("sandbox", &keys::SANDBOX);
+    let connect = table.list("connect", |text| {
+        let port = text.parse().ok().filter(|port: &u16| *port != 0);
+        port.ok_or_else(|| Wrong::new("this is no port", "write it as text: \"3000\""))
+    });
+    let allowed = table.list("allow_degraded", |text| match text {
+        "landlock" => Ok(Layer::Landlock),
+        "seccomp" => Ok(Layer::Seccomp),
+        _ => Err(Wrong::new(
+            "there is no such layer",
+            "write \"landlock\" or \"seccomp\"",
+        )),
+    });
+    Sandbox {
+        connect: values_of(connect.unwrap_or_default()),
+        allow_degraded: values_of(allowed.unwrap_or_default()),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Config {
     pub server: Server,
     /// `[log]`
     pub log: Log,
+    /// `[sandbox]`
+    pub sandbox: Sandbox,
     /// `[limits]`, the defaults for routes
     pub limits: Limits,
     /// `[timeouts]`, the defaults for routes
@@ -106,6 +108,24 @@ pub struct Log {
     pub access: AccessLog,
     /// How access records look
     pub format: LogFormat,
+}
+
+/// `[sandbox]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// TCP ports that a reload may bring upstreams on, besides those of the upstreams that are there at start
+    pub connect: Vec<u16>,
+    /// What lowport may serve without, where the kernel does not have it
+    pub allow_degraded: Vec<Layer>,
+}
+
+/// A layer of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// Files and ports
+    Landlock,
+    /// System calls
+    Seccomp,
 }
 
 /// Where access records go.

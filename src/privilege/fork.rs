@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::RawFd;
 
 use nix::libc;
@@ -16,6 +17,26 @@ pub enum Fork {
     Child,
 }
 
+/// Says that the calling thread is the only one: what it gives up or copies is then the whole process's.
+///
+/// Asked for once and shown to what depends on it, because a sandboxed process cannot look any more. Start no thread
+/// while it is around.
+#[derive(Debug)]
+pub struct OneThread(PhantomData<*const ()>);
+
+impl OneThread {
+    /// # Errors
+    /// When there are more, or `/proc/self/task` cannot be read.
+    pub fn check() -> io::Result<Self> {
+        match fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(Self(PhantomData)),
+            threads => Err(io::Error::other(format!(
+                "this takes a process with one thread, and there are {threads} threads"
+            ))),
+        }
+    }
+}
+
 /// Forks this process.
 ///
 /// # Errors
@@ -25,12 +46,7 @@ pub enum Fork {
     reason = "fork(2) is sound only in a process with one thread, which is checked"
 )]
 pub fn fork() -> io::Result<Fork> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!(
-            "fork in a process with {threads} threads"
-        )));
-    }
+    let _alone = OneThread::check()?;
     // SAFETY: there is no other thread that could hold a lock or leave memory half-written in the copy, and none
     // can appear in between, because only this thread could start one.
     match unsafe { nix::unistd::fork() }? {

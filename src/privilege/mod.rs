@@ -1,4 +1,6 @@
-//! Who a process is and what it may do: users, the fork before a drop, the drop itself, and making folders reachable.
+//! Who a process is and what it may do: users, the fork before a drop, the drop itself, and making folders reachable;
+//! the sandbox after it (Landlock for files and ports, seccomp for system calls, both made of [`Needs`]), a trial of it,
+//! and the report.
 //!
 //! The only folder with `unsafe` in it, each use with its reason. All but [`SockDiag`] is for a process that has one
 //! thread.
@@ -6,25 +8,37 @@
 mod activation;
 mod bind;
 mod broker;
+mod calls;
 mod drop;
 mod fork;
+pub mod landlock;
 mod log_file;
 mod mode;
 mod namespace;
+mod needs;
 mod notify;
 mod proc_net;
+pub mod report;
+pub mod seccomp;
 mod sock_diag;
+pub mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod tether;
+pub mod trial;
 mod user;
 
 pub use activation::{Adopted, InheritError, Inherited, inherited};
 pub use bind::{Bound, bind, holder};
 pub use broker::{Broker, Link, Loaded};
 pub use drop::{Kept, become_user, keep_only};
-pub use fork::{Fork, close_inherited, exit_now, fork};
+pub use fork::{Fork, OneThread, close_inherited, exit_now, fork};
 pub use log_file::open_log;
 pub use mode::Mode;
 pub use namespace::{Exposed, expose};
+pub use needs::{Needs, Ports};
 pub use notify::Notify;
 pub use sock_diag::{SockDiag, socket_inode};
 pub use tether::tether;

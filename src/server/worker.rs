@@ -85,20 +85,21 @@ pub struct WorkerHandle {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts the worker with this number.
+/// Starts the worker with this number. `sockets` tells who runs an upstream; it has to be opened before the sandbox.
 ///
 /// # Errors
 /// Where the thread or its runtime cannot be made.
-pub fn start(number: usize, shared: Arc<Shared>) -> io::Result<WorkerHandle> {
+pub fn start(
+    number: usize,
+    shared: Arc<Shared>,
+    sockets: Option<SockDiag>,
+) -> io::Result<WorkerHandle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let runtime_error = io::Error::other;
     let (ready, started) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            let sockets = SockDiag::open()
-                .inspect_err(|error| warn!(%error, "who runs an upstream cannot be found out"))
-                .ok();
             match Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default())

@@ -348,7 +348,12 @@ fn a_process_that_kept_capabilities_is_told() {
     let path = path.to_str().expect("UTF-8");
     let tail = format!("process.seteuid({APP_UID}); {PLAIN}");
     let _app = server(Some(0), &tail, &[("LISTEN", path)]);
-    let lowport = Lowport::start(&upstream(&format!("unix:{path}"), ""));
+    // In the sandbox nothing of /proc can be read.
+    let lowport = Lowport::with(&Setup {
+        server: "redirect_to_https = false",
+        rest: &upstream(&format!("unix:{path}"), ""),
+        args: &["--no-sandbox"],
+    });
     is_served(&lowport);
     lowport.wait_for("can become root again");
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::client::curl;
 use crate::support::lowport::Setup;
+use crate::support::raw::RawUpstream;
 use crate::support::{Lowport, Node, certs, port, raw, until};
 
 const OPEN: &str = "redirect_to_https = false";
@@ -188,12 +189,21 @@ fn access_records_tell_all_and_hostile_bytes_break_no_line() {
             && record["ms"].is_number()
     );
     assert!(!line.contains('\u{1b}'));
-    // A client that goes away is logged as well.
+}
+
+#[test]
+fn a_client_that_goes_away_is_logged_too() {
+    let silent = RawUpstream::handling(|_, stream| drop(raw::read_head(stream)));
+    let lowport = Lowport::start(&format!(
+        "[log]\naccess = \"stdout\"\nformat = \"json\"\n{}",
+        silent.route()
+    ));
     let mut stream = raw::connect(lowport.http);
-    write!(stream, "GET /slow?ms=60000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    write!(stream, "GET /gone HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    silent.first();
     drop(stream);
-    let line = lowport.wait_for("/slow?ms=60000");
-    assert!(line.contains("499"), "{line}");
+    let line = lowport.wait_for("\"/gone\"");
+    assert!(line.contains("\"status\":499"), "{line}");
 }
 
 #[test]

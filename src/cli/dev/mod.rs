@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Print the TOML that this amounts to, and start nothing
     #[arg(long)]
     print_config: bool,
+    /// Leave Landlock and seccomp off, to find out whether they are in the way
+    #[arg(long)]
+    no_sandbox: bool,
     /// How to start the app, where its folder does not tell
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -75,6 +78,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     Ok(app::run(Boot {
         source: Source::of_text("<dev>", toml),
         dev: true,
+        sandbox: !args.no_sandbox,
         app_ca: Some(ca),
         // An output that nobody reads any more is no reason to end.
         on_ready: Box::new(move || drop(std::io::stdout().write_all(greeting.as_bytes()))),

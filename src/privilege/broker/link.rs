@@ -16,6 +16,7 @@ use super::process::Process;
 use super::wire::{Ask, Payload, Tell, receive, send};
 use super::{Loaded, named};
 use crate::config::{self, Config, Files, Mistakes, Source};
+use crate::privilege::status::{TaskState, understood};
 use crate::privilege::{Adopted, Fork, Kept, close_inherited, exit_now, fork, keep_only};
 
 /// A broker that has just been forked.
@@ -173,6 +174,27 @@ impl Link {
             (Tell::Refused, fds) => Ok(Err(payload(fds)?.text)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    /// What the kernel says of this process's threads.
+    ///
+    /// # Errors
+    /// The broker is gone, or the text of why they cannot be read.
+    pub async fn tasks(&mut self) -> io::Result<Result<Vec<TaskState>, String>> {
+        self.ask(&Ask::Tasks)?;
+        let payload = match self.answer().await? {
+            (Tell::Tasks, fds) => payload(fds)?,
+            (Tell::Refused, fds) => return Ok(Err(payload(fds)?.text)),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        let ids = payload.text.split(' ').filter_map(|tid| tid.parse().ok());
+        let states = ids.zip(&payload.files).map(|(tid, given)| match &given.0 {
+            Ok(text) => understood(tid, &String::from_utf8_lossy(text)),
+            Err(errno) => Err(io::Error::from_raw_os_error(*errno)),
+        });
+        Ok(states
+            .collect::<io::Result<_>>()
+            .map_err(|error| error.to_string()))
     }
 
     /// The text with the files that it names, in the order in which the broker found them named.

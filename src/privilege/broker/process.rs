@@ -9,10 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::getppid;
 
 use super::named;
 use super::wire::{Ask, MOST_FDS, Payload, Tell, receive, send};
 use crate::config::{self, AccessLog, Config, Files, Given, Mistakes, Source};
+use crate::privilege::status::texts;
 use crate::privilege::{Adopted, Bound, bind, open_log};
 
 /// How often the files are looked at. No notification of the kernel's is used: those miss network file systems and
@@ -74,6 +76,7 @@ impl Process {
             match Ask::decode(&text) {
                 Some(Ask::Reload(bound)) => self.reload(&bound)?,
                 Some(Ask::Log) => self.log()?,
+                Some(Ask::Tasks) => self.tasks()?,
                 None => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
@@ -141,6 +144,23 @@ impl Process {
             },
             _ => self.refuse("the access log is no file".to_owned()),
         }
+    }
+
+    /// The worker is this process's parent.
+    fn tasks(&self) -> io::Result<()> {
+        let texts = match texts(getppid().as_raw().unsigned_abs()) {
+            Ok(texts) => texts,
+            Err(error) => return self.refuse(error.to_string()),
+        };
+        let ids: Vec<String> = texts.iter().map(|(tid, _)| tid.to_string()).collect();
+        let payload = Payload {
+            text: ids.join(" "),
+            files: texts
+                .into_iter()
+                .map(|(_, text)| Given(Ok(text.into_bytes())))
+                .collect(),
+        };
+        self.tell(&Tell::Tasks, &[payload.into_file()?.as_raw_fd()])
     }
 
     fn look_for_changes(&mut self) -> io::Result<()> {

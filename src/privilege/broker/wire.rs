@@ -25,6 +25,8 @@ pub(super) enum Ask {
     Reload(Vec<(SocketAddr, bool)>),
     /// Open the access log again
     Log,
+    /// Read back what the kernel says of the worker's threads, which cannot open that themselves
+    Tasks,
 }
 
 /// From the broker to the worker.
@@ -44,12 +46,15 @@ pub(super) enum Tell {
     },
     /// The access log
     Log,
+    /// The states of the worker's threads, in a file beside it
+    Tasks,
 }
 
 impl Ask {
     pub(super) fn encode(&self) -> String {
         match self {
             Self::Log => "log".to_owned(),
+            Self::Tasks => "tasks".to_owned(),
             Self::Reload(bound) => {
                 let bound: Vec<String> = bound
                     .iter()
@@ -64,6 +69,7 @@ impl Ask {
         let mut words = text.split(' ');
         match words.next()? {
             "log" => Some(Self::Log),
+            "tasks" => Some(Self::Tasks),
             "reload" => words
                 .map(|word| {
                     let (kind, addr) = word.split_at_checked(4)?;
@@ -82,6 +88,7 @@ impl Tell {
             Self::Changed => "changed".to_owned(),
             Self::Refused => "refused".to_owned(),
             Self::Log => "log".to_owned(),
+            Self::Tasks => "tasks".to_owned(),
             Self::Loaded(listeners) => format!("loaded {listeners}"),
             Self::Listener { addr, tls, more } => format!("listener {addr} {tls} {more}"),
         }
@@ -93,6 +100,7 @@ impl Tell {
             "changed" => Self::Changed,
             "refused" => Self::Refused,
             "log" => Self::Log,
+            "tasks" => Self::Tasks,
             "loaded" => Self::Loaded(words.next()?.parse().ok()?),
             "listener" => Self::Listener {
                 addr: words.next()?.parse().ok()?,
