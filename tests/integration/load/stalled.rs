@@ -17,6 +17,8 @@ use crate::support::peer::{Counter, Endless, Peer};
 
 /// Exchanges that stall at the same time.
 const STALLED: usize = 24;
+/// KiB that lowport may hold for each of them. Memory comes in steps of 2 MiB, so the figure of a single one says little.
+const EACH: u64 = 720;
 
 /// RFC 9113 section 6.5.2.
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -86,6 +88,10 @@ fn end(lowport: &Lowport, before: u64, passed: u64, what: &str) {
         "{what}: nothing was held back"
     );
     let growth = grown(lowport, before, what);
+    assert!(
+        growth < EACH * STALLED as u64,
+        "{what}: grew by {growth} KiB"
+    );
     report(
         what,
         &format!("{} KiB left, grew by {growth} KiB", passed / 1024),
