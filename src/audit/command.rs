@@ -239,11 +239,12 @@ fn switch<'a>(name: &str, rest: &'a [String]) -> Option<(Option<String>, Switche
             Some((Some(user.clone()), Switched::Words(rest)))
         }
         "sudo" | "runuser" | "setpriv" | "doas" => {
-            let user = option(rest, &["-u", "--user", "--reuid"])
-                .unwrap_or("root")
-                .to_owned();
             let valued = &["-u", "-g", "--user", "--group", "--reuid", "--regid", "-C"];
-            Some((Some(user), Switched::Words(skip_options(rest, valued))))
+            let program = skip_options(rest, valued);
+            // What follows the program is the program's.
+            let options = &rest[..rest.len() - program.len()];
+            let user = option(options, &["-u", "--user", "--reuid"]).unwrap_or("root");
+            Some((Some(user.to_owned()), Switched::Words(program)))
         }
         "su" => {
             let script = option(rest, &["-c", "--command"])?;
@@ -308,6 +309,7 @@ mod tests {
             ("su-exec app:app npm start", "app:app"),
             ("sudo node x", "root"),
             ("sudo -E -u app node x", "app"),
+            ("sudo node x -u app", "root"),
             ("runuser -u app -- node x", "app"),
             ("setpriv --reuid=1000 --clear-groups node x", "1000"),
             ("su app -s /bin/sh -c 'node x'", "app"),
@@ -338,6 +340,26 @@ mod tests {
         assert_eq!(shell("/usr/bin/lowport run -- node x"), Runs::Lowport);
         let nested = (0..99).fold(String::new(), |line, _| format!("sh -c sudo {line}"));
         assert_eq!(shell(&nested), Runs::Other);
+    }
+
+    /// A line of a megabyte takes no time that grows with its square.
+    #[test]
+    fn long_lines_come_to_an_end() {
+        let started = std::time::Instant::now();
+        for unit in [
+            "sudo ",
+            "env ",
+            "A=b ",
+            "su -c ",
+            "gosu a ",
+            "sh -c '",
+            "a; ",
+            "setpriv --reuid=1 ",
+        ] {
+            let _ = shell(&unit.repeat((1 << 20) / unit.len()));
+        }
+        let took = started.elapsed();
+        assert!(took < std::time::Duration::from_secs(20), "{took:?}");
     }
 
     #[test]
