@@ -97,7 +97,8 @@ impl SockDiag {
     }
 
     /// The user who holds the socket at `local` that is connected to `peer`: the upstream's side of a connection of ours.
-    /// It is the user that accept(2) was called as. `None` while nobody holds it: not accepted yet, or closed already.
+    /// It is the user that accept(2) was called as. Before that and after close(2) the kernel names who listened or held it
+    /// last, or nobody, by root's number: that is `None`, so that nobody is taken for root.
     ///
     /// # Errors
     /// When the kernel does not answer within 50 ms, or not in the form that it should.
