@@ -1,7 +1,9 @@
 //! Binding listeners.
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -97,42 +99,74 @@ fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {
 
 /// Which process listens on a port, as far as /proc lets this user see it.
 pub fn holder(port: u16) -> Option<String> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+    let rows: Vec<Row> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .filter_map(|table| fs::read_to_string(table).ok())
         .flat_map(|table| {
-            table
-                .lines()
-                .skip(1)
-                .filter_map(|row| listening_inode(row, port))
+            let rows = table.lines().skip(1);
+            rows.filter_map(|row| Row::listening(row, port))
                 .collect::<Vec<_>>()
         })
         .collect();
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|process| {
-        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        let mut descriptors = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        descriptors.find(|fd| {
-            std::fs::read_link(fd.path()).is_ok_and(|link| {
-                let link = link.to_string_lossy();
-                inodes.iter().any(|inode| {
-                    link.strip_prefix("socket:[")
-                        .and_then(|l| l.strip_suffix(']'))
-                        == Some(inode)
-                })
-            })
-        })?;
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        Some(format!("{} (pid {pid})", name.trim()))
-    })
+    let processes = || fs::read_dir("/proc").into_iter().flatten().flatten();
+    let holds = |process: &Path| rows.iter().any(|row| row.is_held_by(process));
+    let may_hold = |process: &Path| rows.iter().any(|row| row.may_be_held_by(process));
+    let process = processes()
+        .map(|entry| entry.path())
+        .find(|process| holds(process));
+    let process = process.or_else(|| {
+        processes()
+            .map(|entry| entry.path())
+            .find(|process| may_hold(process))
+    })?;
+    let name = fs::read_to_string(process.join("comm")).ok()?;
+    let pid = process.file_name()?.to_str()?.to_owned();
+    Some(format!("{} (pid {pid})", name.trim()))
 }
 
-fn listening_inode(row: &str, port: u16) -> Option<String> {
-    const LISTEN: &str = "0A";
-    let mut fields = row.split_ascii_whitespace();
-    let local = fields.nth(1)?.rsplit_once(':')?.1;
-    let (state, inode) = (fields.nth(1)?, fields.nth(5)?);
-    (state == LISTEN && u16::from_str_radix(local, 16) == Ok(port)).then(|| inode.to_owned())
+/// A listening socket, in the kernel's table.
+#[derive(Debug)]
+struct Row {
+    inode: String,
+    uid: String,
+}
+
+impl Row {
+    fn listening(row: &str, port: u16) -> Option<Self> {
+        const LISTEN: &str = "0A";
+        let mut fields = row.split_ascii_whitespace();
+        let local = fields.nth(1)?.rsplit_once(':')?.1;
+        let state = fields.nth(1)?;
+        let (uid, inode) = (fields.nth(3)?, fields.nth(1)?);
+        (state == LISTEN && u16::from_str_radix(local, 16) == Ok(port)).then(|| Self {
+            inode: inode.to_owned(),
+            uid: uid.to_owned(),
+        })
+    }
+
+    /// Whether a process has it open, as far as this user may see that.
+    fn is_held_by(&self, process: &Path) -> bool {
+        let link = format!("socket:[{}]", self.inode);
+        let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
+        descriptors.flatten().any(|fd| {
+            fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
+        })
+    }
+
+    /// Whether a process is a lowport, which lets nobody look, of the user who bound it, or of somebody whom root became.
+    fn may_be_held_by(&self, process: &Path) -> bool {
+        let Ok(status) = fs::read_to_string(process.join("status")) else {
+            return false;
+        };
+        let field = |name| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+        };
+        let uid = field("Uid:").split_ascii_whitespace().next();
+        field("Name:").trim() == "lowport" && (self.uid == "0" || uid == Some(self.uid.as_str()))
+    }
 }
 
 #[cfg(test)]
