@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -108,17 +108,24 @@ pub fn holder(port: u16) -> Option<String> {
                 .collect::<Vec<_>>()
         })
         .collect();
-    let processes = || fs::read_dir("/proc").into_iter().flatten().flatten();
-    let holds = |process: &Path| rows.iter().any(|row| row.is_held_by(process));
-    let may_hold = |process: &Path| rows.iter().any(|row| row.may_be_held_by(process));
-    let process = processes()
+    let processes: Vec<PathBuf> = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        // `self` is one, too, under another name.
+        .filter(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .iter()
+                .all(u8::is_ascii_digit)
+        })
         .map(|entry| entry.path())
-        .find(|process| holds(process));
-    let process = process.or_else(|| {
-        processes()
-            .map(|entry| entry.path())
-            .find(|process| may_hold(process))
-    })?;
+        .collect();
+    let find = |is: fn(&Row, &Path) -> bool| {
+        let holds = |process: &&PathBuf| rows.iter().any(|row| is(row, process));
+        processes.iter().find(holds)
+    };
+    let process = find(Row::is_held_by).or_else(|| find(Row::may_be_held_by))?;
     let name = fs::read_to_string(process.join("comm")).ok()?;
     let pid = process.file_name()?.to_str()?.to_owned();
     Some(format!("{} (pid {pid})", name.trim()))
