@@ -39,10 +39,10 @@ fn follow(diag: &SockDiag, listen: &str, to: IpAddr) {
         diag.listens_on(theirs).unwrap(),
         Some(listen.parse().unwrap())
     );
+    // Who listens there after this is not looked at: another test may have been given the port.
     drop((listener, accepted, ours));
     let owner = diag.owner(theirs, from).unwrap();
     assert!(owner.is_none() || owner == Some(me()), "{owner:?}");
-    assert_eq!(diag.listens_on(theirs).unwrap(), None);
 }
 
 #[test]
