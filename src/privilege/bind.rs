@@ -125,9 +125,13 @@ pub fn holder(port: u16) -> Option<String> {
         let holds = |process: &&PathBuf| rows.iter().any(|row| is(row, process));
         processes.iter().find(holds)
     };
-    let process = find(Row::is_held_by).or_else(|| find(Row::may_be_held_by))?;
+    let Some(process) = find(Row::is_held_by) else {
+        // One of them, if there are several: which, nobody may look.
+        find(Row::may_be_held_by)?;
+        return Some("lowport (pid not to be seen by this user)".to_owned());
+    };
     let name = fs::read_to_string(process.join("comm")).ok()?;
-    let pid = process.file_name()?.to_str()?.to_owned();
+    let pid = process.file_name()?.to_str()?;
     Some(format!("{} (pid {pid})", name.trim()))
 }
 
