@@ -155,6 +155,8 @@ pub enum LogFormat {
 pub struct Limits {
     /// Bytes of a request's head, 8 KiB to 1 MiB
     pub request_head: usize,
+    /// Bytes of a request's target, 1 KiB to 60 KiB
+    pub request_target: usize,
     /// Header fields of a request, 1 to 1000
     pub request_headers: usize,
     /// Bytes of a request's body

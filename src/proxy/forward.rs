@@ -16,7 +16,7 @@ use super::handle::Outcome;
 use super::hold;
 use super::reply::ReplyBody;
 use super::tunnel::Ends;
-use crate::body::{Limited, Progress, RequestBody};
+use crate::body::{BodyFault, Limited, Progress, RequestBody};
 use crate::config::{PeerProtocol, Route};
 use crate::ctx::RequestCtx;
 use crate::error::ProxyError;
@@ -376,7 +376,10 @@ fn io_error(error: &hyper::Error) -> bool {
 /// Whose fault a lost exchange is: the client's, when its own body broke it.
 fn lost(error: &hyper::Error, ctx: &RequestCtx) -> ProxyError {
     match ctx.body.as_ref().and_then(|body| body.fault()) {
-        Some(fault) => fault.into(),
+        Some(fault) => match ctx.conn.intake.refusal() {
+            Some(refusal) if fault == BodyFault::Aborted => ProxyError::Refused(refusal),
+            _ => fault.into(),
+        },
         None if error.is_parse() => ProxyError::Malformed(super::chain(error)),
         None => ProxyError::Reset,
     }

@@ -3,11 +3,13 @@
 mod forward;
 mod handle;
 mod hold;
+mod refuse;
 mod reply;
 mod respond;
 mod tunnel;
 
 pub use handle::handle;
+pub use refuse::{refuse, refused};
 
 /// An error with all of its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -19,3 +19,4 @@ mod routing;
 mod support;
 mod upgrades;
 mod waiting;
+mod wire;

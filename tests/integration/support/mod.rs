@@ -13,6 +13,7 @@ pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod recorder;
 pub(crate) mod room;
 pub(crate) mod script;
 pub(crate) mod terminal;
