@@ -281,8 +281,8 @@ impl End {
     fn of(result: hyper::Result<()>) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(error) if error.is_parse() => Self::Malformed(proxy::chain(&error)),
-            Err(error) => Self::Broken(proxy::chain(&error)),
+            Err(error) if error.is_parse() => Self::Malformed(crate::error::chain(&error)),
+            Err(error) => Self::Broken(crate::error::chain(&error)),
         }
     }
 }
