@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::EXIT_CONFIG;
 use super::sandbox::{self, Walls};
 use crate::child::{AppSpec, Supervisor};
-use crate::config::{self, Config, Mistake, Mistakes, Source, User};
+use crate::config::{self, App, Config, Mistake, Mistakes, Source, User};
 use crate::observe::LogSink;
 use crate::privilege::{self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, SockDiag};
 use crate::server::{self, Shared, WorkerHandle};
@@ -117,7 +117,7 @@ impl Boot {
                 command: app.command.clone(),
                 dir: app.dir.clone(),
                 user: users.app,
-                port: app.port,
+                listens: app.listens.clone(),
                 extra_ca: self.app_ca,
                 longest_pause: longest_pause(self.dev),
             };
@@ -246,17 +246,25 @@ impl Users {
         let app = config.app.as_ref().and_then(|app| match &app.user {
             Some(user) => identity("app.user", user, mistakes),
             None => {
-                mistakes.push(
-                    Mistake::new(
-                        app.span.clone(),
-                        "[app] has no user, and lowport was started as root",
-                    )
-                    .help("add `user = \"node\"`: the app must not run as root"),
-                );
+                mistakes.push(nobody(app));
                 None
             }
         });
         Self { proxy, app }
+    }
+}
+
+/// Nobody was named for the app, and it must not run as root.
+fn nobody(app: &App) -> Mistake {
+    match &app.span {
+        Some(_) => Mistake::new(
+            app.span.clone(),
+            "[app] has no user, and lowport was started as root",
+        )
+        .help("add `user = \"node\"`: the app must not run as root"),
+        // Who called sudo, and a user of that name, would have been taken.
+        None => Mistake::new(None, "the app must not run as root, as lowport was started")
+            .help("make a user for it: `useradd --create-home node`; or name one in a configuration: [app] user = \"...\""),
     }
 }
 

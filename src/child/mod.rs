@@ -5,6 +5,7 @@
 
 mod environment;
 mod find;
+mod listening;
 mod output;
 mod process;
 mod reach;

@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 use super::process;
 use super::state::{AppState, End, Seconds};
 use super::wire::{Lines, Report, stop_line};
+use crate::config::AppAddr;
 use crate::privilege::{self, Fork, Identity};
 
 /// How much longer than the app's own deadline its supervisor may take to end.
@@ -36,8 +37,8 @@ pub struct AppSpec {
     pub dir: PathBuf,
     /// Who runs it; `None` for whoever this process is, which must not be root then
     pub user: Option<Identity>,
-    /// What it is told in `PORT` and expected to listen on at 127.0.0.1
-    pub port: u16,
+    /// Where it is expected to listen. Where `user` is somebody else than the proxy, a socket is opened to all users
+    pub listens: AppAddr,
     /// PEM file of an authority that Node trusts besides its own, unless `NODE_EXTRA_CA_CERTS` is set already
     pub extra_ca: Option<PathBuf>,
     /// How long it is at most until an app that crashes again and again is started again
@@ -50,7 +51,7 @@ pub struct Supervisor {
     pid: Pid,
     socket: StdUnixStream,
     state: watch::Sender<AppState>,
-    port: u16,
+    listens: AppAddr,
 }
 
 impl Supervisor {
@@ -88,7 +89,7 @@ impl Supervisor {
             pid,
             socket: ours,
             state,
-            port: spec.port,
+            listens: spec.listens,
         };
         Ok((supervisor, receiver))
     }
@@ -106,7 +107,7 @@ impl Supervisor {
         let (stop, told) = oneshot::channel();
         let follower = Follower {
             pid: self.pid,
-            port: self.port,
+            listens: self.listens,
             state: self.state,
             orders: write,
             started: Instant::now(),
@@ -134,7 +135,7 @@ impl Following {
 
 struct Follower {
     pid: Pid,
-    port: u16,
+    listens: AppAddr,
     state: watch::Sender<AppState>,
     orders: OwnedWriteHalf,
     /// When the app was last started
@@ -185,9 +186,9 @@ impl Follower {
                 debug!(attempt, "app starting");
             }
             AppState::Ready => info!(
-                "app ready in {} ms on port {}",
+                "app ready in {} ms on {}",
                 self.started.elapsed().as_millis(),
-                self.port
+                self.listens
             ),
             AppState::Exited {
                 end: end @ End::NotStarted(_),
@@ -304,7 +305,7 @@ mod tests {
             pid: Pid::from_raw(child.id().cast_signed()),
             socket: ours,
             state,
-            port: 3000,
+            listens: AppAddr::Port(3000),
         };
         (supervisor, receiver)
     }
@@ -362,7 +363,7 @@ mod tests {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             dir: dir.into(),
             user: Some(Identity::lookup(user).unwrap()),
-            port: 3000,
+            listens: AppAddr::Port(3000),
             extra_ca: None,
             longest_pause: Duration::from_secs(30),
         };

@@ -31,12 +31,12 @@ pub mod trial;
 mod user;
 
 pub use activation::{Adopted, InheritError, Inherited, inherited};
-pub use bind::{Bound, bind, holder};
+pub use bind::{Bound, bind, has_ipv6, holder};
 pub use broker::{Broker, Link, Loaded};
 pub use drop::{Kept, become_user, keep_only};
 pub use fork::{Fork, OneThread, close_inherited, exit_now, fork};
 pub use log_file::open_log;
-pub use mode::Mode;
+pub use mode::{Mode, remedy};
 pub use namespace::{Exposed, expose};
 pub use needs::{Needs, Ports};
 pub use notify::Notify;
