@@ -13,10 +13,12 @@ use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
 use super::sandbox::{self, Walls};
-use crate::child::{AppSpec, Supervisor};
+use crate::child::{AppSpec, Reaper, Supervisor};
 use crate::config::{self, App, Config, Mistake, Mistakes, Source, User};
 use crate::observe::LogSink;
-use crate::privilege::{self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, SockDiag};
+use crate::privilege::{
+    self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, OneThread, SockDiag,
+};
 use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -47,6 +49,7 @@ pub(super) struct Ready {
     pub(super) notify: Notify,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) supervisor: Option<Supervisor>,
+    pub(super) reaper: Reaper,
     pub(super) on_ready: Box<dyn FnOnce()>,
 }
 
@@ -74,6 +77,10 @@ impl Failed {
 
 impl Boot {
     pub(super) fn start(self) -> Result<Ready, Failed> {
+        // 0. Alone, or what is given up would not be given up by all of the process.
+        OneThread::check().map_err(|error| Failed::running("not started", &error))?;
+        let reaper = Reaper::new();
+
         // 1. Nothing is bound before the whole configuration is valid.
         let inherited = privilege::inherited()
             .map_err(|error| Failed::running("socket activation", &io::Error::other(error)))?;
@@ -170,6 +177,7 @@ impl Boot {
             notify,
             workers,
             supervisor,
+            reaper,
             on_ready: self.on_ready,
         })
     }

@@ -5,19 +5,19 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::process;
+use super::reaper::Reaper;
 use super::state::{AppState, End, Seconds};
 use super::wire::{Lines, Report, stop_line};
 use crate::config::AppAddr;
@@ -25,8 +25,6 @@ use crate::privilege::{self, Fork, Identity};
 
 /// How much longer than the app's own deadline its supervisor may take to end.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often a process that is about to end is looked after.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The app to run, and how.
 #[derive(Debug, Clone)]
@@ -94,14 +92,16 @@ impl Supervisor {
         Ok((supervisor, receiver))
     }
 
-    /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime.
+    /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime. `reaper` is whoever waits
+    /// for this process's children.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
     ///
     /// # Panics
     /// Outside a local runtime or a `LocalSet`.
-    pub fn follow(self) -> io::Result<Following> {
+    pub fn follow(self, reaper: &Reaper) -> io::Result<Following> {
+        reaper.expect(self.pid);
         self.socket.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(self.socket)?.into_split();
         let (stop, told) = oneshot::channel();
@@ -110,6 +110,7 @@ impl Supervisor {
             listens: self.listens,
             state: self.state,
             orders: write,
+            reaper: reaper.clone(),
             started: Instant::now(),
         };
         let task = tokio::task::spawn_local(follower.follow(Lines::new(read), told));
@@ -138,6 +139,7 @@ struct Follower {
     listens: AppAddr,
     state: watch::Sender<AppState>,
     orders: OwnedWriteHalf,
+    reaper: Reaper,
     /// When the app was last started
     started: Instant,
 }
@@ -163,7 +165,7 @@ impl Follower {
         let _ = self.orders.write_all(stop_line(deadline).as_bytes()).await;
         let gone = async {
             while let Ok(Some(_)) = reports.next().await {}
-            exit_of(self.pid).await
+            self.reaper.exit_of(self.pid).await
         };
         match timeout(deadline + GRACE, gone).await {
             Ok(_) => info!("app stopped"),
@@ -204,7 +206,10 @@ impl Follower {
     }
 
     async fn died(self) {
-        let how = timeout(GRACE, exit_of(self.pid)).await.ok().flatten();
+        let how = timeout(GRACE, self.reaper.exit_of(self.pid))
+            .await
+            .ok()
+            .flatten();
         let how = match how {
             Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
             Some(WaitStatus::Exited(_, code)) => format!("exited with code {code}"),
@@ -213,17 +218,6 @@ impl Follower {
         error!("the app's supervisor {how}: the app is not started again until lowport is");
         let why = format!("The app's supervisor {how}. Restart lowport to start the app again.");
         self.state.send_replace(AppState::Stopped(why));
-    }
-}
-
-/// Waits for the exit of a child that has closed its descriptors already; `None` if there is nothing to know.
-async fn exit_of(pid: Pid) -> Option<WaitStatus> {
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => sleep(LOOK).await,
-            Ok(status) => return Some(status),
-            Err(_) => return None,
-        }
     }
 }
 
@@ -282,6 +276,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::process::{Command, Stdio};
 
+    use nix::errno::Errno;
     use tokio::task::LocalSet;
 
     use super::*;
@@ -319,7 +314,7 @@ mod tests {
         let pid = supervisor.pid;
         LocalSet::new()
             .run_until(async {
-                let following = supervisor.follow().unwrap();
+                let following = supervisor.follow(&Reaper::new()).unwrap();
                 state
                     .wait_for(|state| *state == AppState::Ready)
                     .await
@@ -336,7 +331,7 @@ mod tests {
         let (supervisor, mut state) = played_by(r#"echo '{"starting":1}'; kill -9 $$"#);
         LocalSet::new()
             .run_until(async {
-                let _following = supervisor.follow().unwrap();
+                let _following = supervisor.follow(&Reaper::new()).unwrap();
                 let stopped = state
                     .wait_for(|state| matches!(state, AppState::Stopped(_)))
                     .await;

@@ -19,6 +19,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::app::EXIT_CONFIG;
 use crate::config::{self, LoadError, Source};
 use crate::observe::trace;
+use crate::privilege;
 use owner::Owner;
 
 /// Exit code for arguments that make no sense, as clap has it.
@@ -91,6 +92,9 @@ impl ConfigArg {
 
 /// Parses the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
+    if let Err(error) = privilege::heed_signals() {
+        return failed(format_args!("cannot be stopped by signals: {error}"));
+    }
     let args = Args::parse();
     trace::init(args.verbose);
     let done = match args.command {

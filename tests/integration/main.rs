@@ -18,6 +18,7 @@ mod privilege;
 mod regression;
 mod routing;
 mod run;
+mod supervision;
 mod support;
 mod upgrades;
 mod waiting;
