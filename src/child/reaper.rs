@@ -44,7 +44,10 @@ impl Reaper {
     /// Takes note of all that have ended, on SIGCHLD. Does nothing in a process that adopts nobody: its children are
     /// asked for one by one.
     pub fn reap(&self) {
-        while self.adopts {
+        if !self.adopts {
+            return;
+        }
+        loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(status) => self.note(status),

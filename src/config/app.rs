@@ -50,7 +50,7 @@ impl AppTable {
             user,
             port: port.as_ref().map_or(PORT, |port| port.value as u16),
             port_span: port.map(|port| port.span),
-            span: table.span.clone().or_else(|| top.key("app")),
+            span: table.span.or_else(|| top.key("app")),
         })
     }
 

@@ -15,6 +15,7 @@ mod ladder;
 mod lifecycle;
 mod load;
 mod privilege;
+mod refusals;
 mod regression;
 mod routing;
 mod run;

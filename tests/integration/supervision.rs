@@ -112,18 +112,17 @@ fn kill_9(pid: u32) {
 
 #[test]
 fn nothing_of_the_app_outlives_anybody_who_is_killed() {
-    let victims: [(&str, fn(u32, &Helpers) -> u32); 4] = [
-        ("the worker", |lowport, _| lowport),
-        ("the broker", |_, helpers| helpers.broker),
-        ("the guardian", |_, helpers| helpers.guardian),
-        ("the supervisor", |_, helpers| helpers.supervisor),
-    ];
-    for (who, victim) in victims {
+    for who in ["the worker", "the broker", "the guardian", "the supervisor"] {
         let mut scene = Scene::within(&[], STUBBORN);
         let family = scene.family();
         let lowport = scene.lowport.pid();
         let helpers = Helpers::of(lowport);
-        kill_9(victim(lowport, &helpers));
+        kill_9(match who {
+            "the worker" => lowport,
+            "the broker" => helpers.broker,
+            "the guardian" => helpers.guardian,
+            _ => helpers.supervisor,
+        });
         match who {
             "the worker" => assert!(!scene.lowport.ended().success()),
             "the broker" => assert_eq!(scene.lowport.ended().code(), Some(1)),
