@@ -40,7 +40,6 @@ pub(super) fn check(
     command: &[String],
     all: impl Iterator<Item = impl AsRef<OsStr>>,
 ) -> Result<(), ExitCode> {
-    const EXAMPLE: &str = "lowport run -- node server.js";
     let why = match command {
         [] if ends_with_dashes(all) => "there is no command after `--`",
         [program, ..] if program.is_empty() => "the command after `--` begins with nothing",
@@ -50,7 +49,7 @@ pub(super) fn check(
         }
         _ => return Ok(()),
     };
-    eprintln!("error: {why}\nhelp: {EXAMPLE}");
+    eprintln!("error: {why}\nhelp: write -- node server.js");
     Err(ExitCode::from(EXIT_USAGE))
 }
 

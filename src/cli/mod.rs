@@ -58,7 +58,7 @@ struct ConfigArg {
     /// The configuration; `-` reads standard input [default: lowport.toml, then /etc/lowport/lowport.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How to start the app, such as `-- node server.js`: instead of `command` in [app], whose other keys stay. It is told
+    /// How to start the app, such as `-- node server.js`: instead of `command` in `[app]`, whose other keys stay. It is told
     /// in PORT where to listen. Without a configuration it gets all that arrives at port 80
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
