@@ -13,8 +13,8 @@ use tracing::{error, info, warn};
 use super::boot::Ready;
 use super::listeners::Listening;
 use super::reload::Reloader;
-use crate::child::{Following, Supervisor};
-use crate::privilege::{Broker, Notify};
+use crate::child::{Following, Reaper};
+use crate::privilege::{self, Broker, Notify};
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
@@ -53,26 +53,36 @@ struct Signals {
     quit: Signal,
     int: Signal,
     usr1: Signal,
+    child: Signal,
+    reaper: Reaper,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(reaper: Reaper) -> std::io::Result<Self> {
         Ok(Self {
             hup: signal(SignalKind::hangup())?,
             term: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             int: signal(SignalKind::interrupt())?,
             usr1: signal(SignalKind::user_defined1())?,
+            child: signal(SignalKind::child())?,
+            reaper,
         })
     }
 
     async fn next(&mut self) -> Event {
-        tokio::select! {
-            _ = self.int.recv() => Event::Stop,
-            _ = self.term.recv() => Event::Drain,
-            _ = self.quit.recv() => Event::Drain,
-            _ = self.hup.recv() => Event::Reload,
-            _ = self.usr1.recv() => Event::Reopen,
+        loop {
+            return tokio::select! {
+                _ = self.int.recv() => Event::Stop,
+                _ = self.term.recv() => Event::Drain,
+                _ = self.quit.recv() => Event::Drain,
+                _ = self.hup.recv() => Event::Reload,
+                _ = self.usr1.recv() => Event::Reopen,
+                _ = self.child.recv() => {
+                    self.reaper.reap();
+                    continue;
+                }
+            };
         }
     }
 }
@@ -100,7 +110,8 @@ struct Attendant {
 
 impl Attendant {
     async fn new(ready: Ready) -> io::Result<Self> {
-        let signals = Signals::new()?;
+        let signals = Signals::new(ready.reaper.clone())?;
+        privilege::signals_are_followed();
         let mut reloader = Reloader {
             lasting: ready.lasting,
             listening: Listening::default(),
@@ -121,7 +132,12 @@ impl Attendant {
         reloader
             .listening
             .apply(&live.config, ready.bound, &ready.workers);
-        let app = ready.supervisor.map(Supervisor::follow).transpose()?;
+        let app = ready
+            .supervisor
+            .map(|supervisor| supervisor.follow(&ready.reaper))
+            .transpose()?;
+        // Those that have ended since this process began.
+        ready.reaper.reap();
         info!(
             listening = reloader.listening.describe(),
             workers = ready.workers.len(),

@@ -294,10 +294,28 @@ pub struct App {
     pub dir: PathBuf,
     /// Who runs it when lowport was started as root
     pub user: Option<User>,
-    /// The port that it is told in `PORT` and that it is expected to listen on, on loopback
-    pub port: u16,
-    /// Where `[app]` was written
+    /// Where it is expected to listen
+    pub listens: AppAddr,
+    /// Where `[app]` was written; `None` when the app is only on the command line
     pub span: Span,
+}
+
+/// Where the app listens, as it is told in `PORT`. Node takes either for a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppAddr {
+    /// A port of 127.0.0.1
+    Port(u16),
+    /// A Unix socket, by its absolute path
+    Socket(PathBuf),
+}
+
+impl fmt::Display for AppAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port}"),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[[route]]`

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -68,6 +68,11 @@ fn no_ipv6(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL)
     )
+}
+
+/// Whether this machine has IPv6 at all.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {

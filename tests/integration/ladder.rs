@@ -1,12 +1,13 @@
 //! Where ports 80 and 443 come from: passed sockets, root, a capability, or nothing at all.
 
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
 
 use crate::support::lowport::BINARY;
 use crate::support::{Lowport, folder, is_root, open_to_all, raw, skipped, until};
@@ -77,16 +78,28 @@ fn passed_sockets_without_a_purpose_are_refused_with_the_remedy() {
     let listening = || OwnedFd::from(TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let datagram = OwnedFd::from(UnixDatagram::unbound().unwrap());
     let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let bound = nix::sys::socket::socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    nix::sys::socket::bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
     for (socket, name, expected) in [
         (listening(), "web", "FileDescriptorName=http"),
         (listening(), "https", "there is no [[certificate]]"),
         (datagram, "http", "does not listen"),
+        (bound, "http", "does not listen"),
         (file, "http", "is no socket"),
     ] {
         let folder = scene(route);
         let mut lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket, name));
         assert_eq!(lowport.ended().code(), Some(1), "{name}");
-        lowport.wait_for(expected);
+        let told = lowport.wait_for(expected);
+        if name == "http" {
+            assert!(told.contains("ListenStream= in the .socket unit"), "{told}");
+        }
     }
 }
 
