@@ -119,7 +119,7 @@ impl Instance {
         for (member, checks) in self.checks() {
             let facts = checks.iter().map(|check| line(check, paint)).collect();
             let alike = paragraphs.iter_mut().find(|(other, _, text)| {
-                (other.role, &other.name, &*text) == (member.role, &member.name, &facts)
+                (other.role, &other.name, text) == (member.role, &member.name, &facts)
             });
             match alike {
                 Some((_, pids, _)) => pids.push(member.pid),

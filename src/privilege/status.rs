@@ -27,7 +27,7 @@ impl Status {
     /// # Errors
     /// When there is no such process, it is hidden, or the kernel's text is not understood.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let text = text(&folder(pid))?;
+        let text = text(folder(pid))?;
         let status = || {
             Some(Self {
                 name: field(&text, "Name")?.to_owned(),
@@ -380,25 +380,19 @@ mod tests {
 
     #[test]
     fn a_task_that_differs_is_named_with_what_differs() {
-        let first = TaskState::parse(7, STATUS).unwrap();
-        let same = TaskState {
-            tid: 8,
-            ..first.clone()
-        };
-        assert_eq!(one_state(&[first.clone(), same.clone()]), Ok(&first));
+        let of = |tid| TaskState::parse(tid, STATUS).unwrap();
+        assert_eq!(one_state(&[of(7), of(8)]), Ok(&of(7)));
         let root = TaskState {
-            tid: 9,
             uids: [0; 4],
             seccomp_filters: Some(2),
-            ..first.clone()
+            ..of(9)
         };
         let member = TaskState {
-            tid: 10,
             groups: vec![0],
-            ..first.clone()
+            ..of(10)
         };
         assert_eq!(
-            one_state(&[first, same, root, member]),
+            one_state(&[of(7), of(8), root, member]),
             Err(
                 "thread 9 differs from thread 7 in: user, seccomp; thread 10 differs from thread 7 in: groups"
                     .to_owned()

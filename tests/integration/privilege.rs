@@ -42,40 +42,6 @@ fn status(path: &Path, name: &str) -> String {
     line.expect("such a line").trim().to_owned()
 }
 
-#[test]
-fn every_thread_of_the_worker_is_somebody_else_without_capabilities() {
-    if !is_root() {
-        return skipped(
-            "every_thread_of_the_worker_is_somebody_else_without_capabilities",
-            "needs root",
-        );
-    }
-    let lowport = Lowport::start(RESPOND);
-    let tasks: Vec<_> = fs::read_dir(format!("/proc/{}/task", lowport.pid()))
-        .unwrap()
-        .flatten()
-        .collect();
-    assert!(tasks.len() >= 3, "two workers and the main thread");
-    for task in tasks {
-        let file = task.path().join("status");
-        for (name, value) in [
-            ("Uid", "65532\t65532\t65532\t65532"),
-            ("Gid", "65532\t65532\t65532\t65532"),
-            ("Groups", ""),
-            ("NoNewPrivs", "1"),
-            ("CapInh", "0000000000000000"),
-            ("CapPrm", "0000000000000000"),
-            ("CapEff", "0000000000000000"),
-            ("CapBnd", "0000000000000000"),
-            ("CapAmb", "0000000000000000"),
-            ("Seccomp", "2"),
-            ("Seccomp_filters", "3"),
-        ] {
-            assert_eq!(status(&file, name), value, "{name}");
-        }
-    }
-}
-
 /// A number that a log line tells.
 fn told(line: &str, key: &str) -> usize {
     let rest = line.split(&format!(" {key}=")).nth(1).expect(key);
