@@ -1,11 +1,13 @@
 //! Where Node is root on a machine, or would be: processes, programs, units, containers, and a running lowport.
 //!
-//! Each finding says what is wrong, where, and what to do. What cannot be seen or told is a note, never silence.
+//! Each finding says what is wrong, where, and what to do. What cannot be seen or told is a note, or where it was asked for
+//! a finding, never silence.
 //!
-//! In reading order: [`Report`] and its findings (`text` is how lines look); `walk`, which looks through folders for Dockerfiles (`dockerfile`),
-//! Compose files (`compose`) and manifests (`kubernetes`), both over `yaml`, packages (`package`) and units (`unit`);
-//! `host`, which looks at processes (`process`), their sockets (`socket`) and programs (`capability`); `instance`, a
-//! running lowport, of `member`s that `check` judges. `command` and `image` know Node by a command line and by an image's name.
+//! In reading order: [`Report`] and its findings (`text` is how lines look); `walk`, which looks through folders for
+//! Dockerfiles (`dockerfile`), Compose files (`compose`) and manifests (`kubernetes`), both over `yaml`, packages (`package`)
+//! and units (`unit`); `host`, which looks at processes (`process`), their sockets (`socket`) and programs (`capability`);
+//! `instance`, a running lowport, of `member`s that `check` judges. `command` and `image` know Node by a command line and
+//! by an image's name.
 
 mod capability;
 mod check;
