@@ -55,6 +55,13 @@ pub enum Kept {
     NetBindService = 10,
 }
 
+impl Kept {
+    /// Its place in a set.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
 /// Gives up all but `kept`, for a process that stays root for their sake; one that is not root keeps nothing.
 ///
 /// Without capabilities uid 0 is the owner of root's files and no more than that. The process must have one thread.
@@ -69,7 +76,7 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
         lock_securebits()?;
         // Fails without CAP_SETGID, where there are no groups to lose either way.
         let _ = setgroups(&[]);
-        held()?.permitted & kept.iter().fold(0, |bits, kept| bits | 1 << *kept as u32)
+        held()?.permitted & kept.iter().fold(0, |bits, kept| bits | kept.bit())
     } else {
         0
     };
@@ -87,7 +94,7 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
 
 /// Whether this process may bind ports below 1024; raises the right where it is only permitted.
 pub(super) fn holds_net_bind() -> bool {
-    let bit = 1 << Kept::NetBindService as u32;
+    let bit = Kept::NetBindService.bit();
     match held() {
         Ok(held) if held.effective & bit != 0 => true,
         Ok(held) if held.permitted & bit != 0 => set_capabilities(bit).is_ok(),
