@@ -131,7 +131,10 @@ impl Walls {
     }
 
     /// Says in the log what is on, and all that is open. `report` is the whole, where the threads could be read back.
-    pub(super) fn tell(&self, report: Option<&PrivilegeReport>) {
+    ///
+    /// # Errors
+    /// What was read back is not what was put on.
+    pub(super) fn tell(&self, report: Option<&PrivilegeReport>) -> io::Result<()> {
         let calls = self.seccomp.as_ref().map_or(0, |state| state.calls.len());
         let ports = &self.needs.connect;
         let tried = self.tried.len();
@@ -140,11 +143,19 @@ impl Walls {
             _ => info!(calls, connects_to = %ports, tried, "sandboxed"),
         }
         if let Some(report) = report {
+            debug!("privileges:\n{report}");
+            let contradictions = report.contradictions();
+            if !contradictions.is_empty() {
+                return Err(io::Error::other(format!(
+                    "the drop does not hold: {}",
+                    contradictions.join("; ")
+                )));
+            }
             for open in report.open() {
                 info!("privilege: not closed: {open}");
             }
-            debug!("privileges:\n{report}");
         }
+        Ok(())
     }
 
     /// The whole report.

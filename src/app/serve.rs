@@ -91,7 +91,7 @@ async fn attend(ready: Ready) -> ExitCode {
     match Attendant::new(ready).await {
         Ok(attendant) => attendant.run().await,
         Err(error) => {
-            error!(%error, "cannot attend to signals, the broker or the app");
+            error!(%error, "cannot serve");
             ExitCode::FAILURE
         }
     }
@@ -127,7 +127,7 @@ impl Attendant {
             }
             None => None,
         };
-        ready.walls.tell(report.as_ref());
+        ready.walls.tell(report.as_ref())?;
         let live = reloader.shared.live.load_full();
         reloader
             .listening

@@ -41,13 +41,9 @@ pub struct PrivilegeReport {
 impl PrivilegeReport {
     /// Everything that is not as tight as it could be, a sentence each; empty when nothing is missing.
     pub fn open(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        match &self.threads {
-            Err(reason) => open.push(format!("the threads could not be read back: {reason}")),
-            Ok(threads) => match one_state(threads) {
-                Err(reason) => open.push(reason),
-                Ok(state) => self.check(state, &mut open),
-            },
+        let mut open = self.contradictions();
+        if let Err(reason) = &self.threads {
+            open.push(format!("the threads could not be read back: {reason}"));
         }
         match &self.landlock {
             Err(reason) => open.push(format!("landlock is off: {reason}")),
@@ -74,6 +70,19 @@ impl PrivilegeReport {
         }
         open.extend(self.degraded.iter().cloned());
         open
+    }
+
+    /// What was read back of the threads and is not what should have come of it, a sentence each: who finds that must not
+    /// serve.
+    pub fn contradictions(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Ok(threads) = &self.threads {
+            match one_state(threads) {
+                Err(reason) => found.push(reason),
+                Ok(state) => self.check(state, &mut found),
+            }
+        }
+        found
     }
 
     /// Compares what was read back with what should have come of it.

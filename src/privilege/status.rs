@@ -246,6 +246,7 @@ fn not_understood(tid: u32) -> io::Error {
 
 /// The kernel's text of each thread of the process `pid`, in the order of their ids.
 pub(super) fn texts(pid: u32) -> io::Result<Vec<(u32, String)>> {
+    is_ours()?;
     let mut texts = Vec::new();
     for entry in fs::read_dir(format!("{}/task", folder(pid)))? {
         let path = entry?.path();
@@ -264,6 +265,19 @@ pub(super) fn texts(pid: u32) -> io::Result<Vec<(u32, String)>> {
     }
     texts.sort_unstable_by_key(|(tid, _)| *tid);
     Ok(texts)
+}
+
+/// Whether /proc counts processes as this one does: one that was mounted outside of this PID namespace has others under the
+/// same numbers.
+fn is_ours() -> io::Result<()> {
+    let status = text("/proc/self")?;
+    let pid = field(&status, "Pid").and_then(|pid| pid.parse().ok());
+    if pid == Some(std::process::id()) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "/proc belongs to another PID namespace: mount one for this",
+    ))
 }
 
 fn folder(pid: u32) -> String {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::ladder::{MODES, Mode, Rung, UID};
 use crate::support::lowport::{BINARY, Setup, run};
 use crate::support::process::status;
-use crate::support::{Lowport, folder, is_root, open_to_all, port, skipped, until};
+use crate::support::{Lowport, copy_program, folder, is_root, open_to_all, port, skipped, until};
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
 
@@ -331,7 +331,7 @@ fn what_somebody_else_may_not_look_into_is_unknown_and_never_fine() {
     }
     let lowport = Lowport::start(RESPOND);
     let folder = folder();
-    std::fs::copy(BINARY, folder.path().join("lowport")).expect("copied");
+    copy_program(BINARY, folder.path().join("lowport"));
     let pid = lowport.pid();
     // Its state is there for everybody to read; its descriptors are not.
     let audit = Audit::of(&as_somebody("", folder.path(), pid));

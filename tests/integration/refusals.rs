@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::lowport::{BINARY, USER};
-use crate::support::{Lowport, certs, folder, is_root, open_to_all, skipped};
+use crate::support::{Lowport, certs, copy_program, folder, is_root, open_to_all, skipped};
 
 /// Somebody in particular, who needs no account.
 const UID: &str = "61234";
@@ -19,7 +19,7 @@ fn scene(toml: &str) -> tempfile::TempDir {
     let file = folder.path().join("lowport.toml");
     std::fs::write(&file, toml).expect("written");
     open_to_all(&file);
-    std::fs::copy(BINARY, folder.path().join("lowport")).expect("copied");
+    copy_program(BINARY, folder.path().join("lowport"));
     folder
 }
 

@@ -130,6 +130,7 @@ fn what_was_read_back_is_compared() {
         let mut tasks = vec![task(10)];
         change(&mut tasks[0]);
         report.threads = Ok(tasks);
+        assert_eq!(report.open(), report.contradictions());
         report.open()
     };
     assert!(with(|_| {}).is_empty());
@@ -148,6 +149,7 @@ fn what_was_read_back_is_compared() {
     assert!(report.open()[0].contains("thread 11 differs"));
     report.threads = Err("hidden".to_owned());
     assert!(report.open()[0].contains("hidden"));
+    assert!(report.contradictions().is_empty());
 }
 
 #[test]

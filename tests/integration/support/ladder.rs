@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::lowport::{BINARY, USER};
-use super::{Lowport, folder, is_root, open_to_all, skipped};
+use super::{Lowport, copy_program, folder, is_root, open_to_all, skipped};
 
 /// Somebody in particular, who needs no account.
 pub(crate) const UID: &str = "61234";
@@ -132,7 +132,7 @@ pub(crate) fn scene(toml: &str) -> tempfile::TempDir {
     let file = folder.path().join("lowport.toml");
     std::fs::write(&file, toml).expect("written");
     open_to_all(&file);
-    std::fs::copy(BINARY, folder.path().join("lowport")).expect("written");
+    copy_program(BINARY, folder.path().join("lowport"));
     folder
 }
 

@@ -68,6 +68,15 @@ pub(crate) fn folder() -> tempfile::TempDir {
     folder
 }
 
+/// Copies a program that is to be run. Another process writes it: were the file open for writing here, a child that some
+/// other test starts that moment would have it open as well, and it could not be run ("text file busy").
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = std::process::Command::new("cp")
+        .args([from.as_ref(), to.as_ref()])
+        .status();
+    assert!(copied.expect("cp runs").success(), "copied");
+}
+
 pub(crate) fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mode = if path.is_dir() { 0o755 } else { 0o644 };
