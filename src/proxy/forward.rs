@@ -112,6 +112,7 @@ fn rewrite(
 ) {
     let headers = &mut head.headers;
     hop::strip(headers);
+    hop::add_via(headers, head.version);
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {

@@ -49,6 +49,8 @@ pub async fn handle(
     let asks = respond::Asks::of(&request);
     let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let mut ctx = RequestCtx::begin(worker, Rc::clone(&conn), &request);
+    // Whoever breaks the rules once is not waited for to do it again.
+    let mut ends = false;
     let response = match serve(&snapshot, &mut ctx, request).await {
         Ok(Outcome::Reply(response)) => response,
         Ok(Outcome::Tunnel(response, ends)) => {
@@ -59,17 +61,22 @@ pub async fn handle(
         Err(error) => {
             log(&ctx, &error);
             ctx.reason = Some(error.to_string());
+            ends = matches!(
+                error,
+                ProxyError::BadRequest(_) | ProxyError::Refused(_) | ProxyError::MethodRefused
+            );
             respond::error(&snapshot, &asks, &ctx, &error)
         }
     };
     ctx.status = Some(response.status());
     let mut response = response.map(|body| Reply::new(body, ctx));
-    if conn.intake.settle() {
+    ends |= conn.intake.settle();
+    if ends && !conn.h2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
-        if let Some(upgrade) = upgrade {
-            tokio::task::spawn_local(end(upgrade));
-        }
+    }
+    if let Some(upgrade) = upgrade {
+        tokio::task::spawn_local(end(upgrade));
     }
     Ok(response)
 }
@@ -77,17 +84,21 @@ pub async fn handle(
 async fn serve(
     snapshot: &Arc<Snapshot>,
     ctx: &mut RequestCtx,
-    request: Request<ClientBody>,
+    mut request: Request<ClientBody>,
 ) -> Result<Outcome, ProxyError> {
     if ctx.conn.h2 {
         bound(&snapshot.config.limits, &request)?;
     }
+    let last = request.method() == Method::OPTIONS && !hop::may_forward(request.headers_mut());
     let upgrade = upgrade::wanted(&request);
     let method = method(&request, upgrade)?;
     target::check(&request).map_err(ProxyError::BadRequest)?;
     let host = host::of(&request).map_err(ProxyError::BadRequest)?;
     if let Some(port) = snapshot.https_port.filter(|_| !ctx.conn.tls) {
         return respond::to_https(&request, &host, port).map(Outcome::Reply);
+    }
+    if last {
+        return Ok(Outcome::Reply(respond::options()));
     }
     let route = &snapshot.config.routes[find(snapshot, &host, request.uri().path(), &method)?];
     match &route.action {

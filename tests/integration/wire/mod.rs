@@ -1,6 +1,8 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
 mod framing;
+mod requests;
+mod responses;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -62,6 +64,19 @@ impl Wire {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
                 Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&answer)),
             }
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// As [`rest`](Self::rest), of an answer that may be cut off.
+    fn rest_cut(&mut self) -> String {
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = match self {
+            Self::Plain(stream) => stream.read(&mut chunk),
+            Self::Tls(stream) => stream.read(&mut chunk),
+        } {
+            answer.extend_from_slice(&chunk[..count]);
         }
         String::from_utf8_lossy(&answer).into_owned()
     }
