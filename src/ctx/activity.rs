@@ -115,10 +115,12 @@ mod tests {
             tls_handshake: other,
             request_head: Duration::from_millis(head),
             request_body_idle: other,
+            response_write_idle: other,
             keepalive_idle: Duration::from_millis(idle),
             upstream_connect: other,
             upstream_response: other,
             upstream_idle: other,
+            tunnel_idle: other,
             drain: other,
         }
     }
