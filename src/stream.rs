@@ -21,6 +21,20 @@ pub enum Stream {
     TlsClient(Box<client::TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// Whatever has not left yet is thrown away when this is dropped, and the other side is told: to wait for one that does
+    /// not read would keep it in the kernel's memory.
+    pub fn reset_on_close(&self) {
+        let tcp = match self {
+            Self::Tcp(stream) => stream,
+            Self::TlsServer(stream) => stream.get_ref().0,
+            Self::TlsClient(stream) => stream.get_ref().0,
+            Self::Unix(_) => return,
+        };
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {

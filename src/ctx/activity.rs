@@ -17,6 +17,9 @@ pub struct Activity {
     in_head: AtomicBool,
     /// When the phase began, in milliseconds since `start`
     since: AtomicU64,
+    /// When a write began to wait for the client, in milliseconds since `start` and one more; 0 for none that waits
+    blocked: AtomicU64,
+    given_up: AtomicBool,
 }
 
 /// Whether a phase has lasted too long.
@@ -31,6 +34,8 @@ pub enum Overdue {
     Head,
     /// The wait for a request
     Idle,
+    /// A write that the client does not take
+    Write,
 }
 
 impl Activity {
@@ -42,6 +47,8 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             in_head: AtomicBool::new(!multiplexed),
             since: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -76,8 +83,57 @@ impl Activity {
         self.in_head.load(Relaxed)
     }
 
-    /// Whether the current phase has lasted too long.
+    /// Something written waits for the client to read.
+    pub fn write_waits(&self) {
+        if self.has_written() {
+            self.blocked.store(self.now() + 1, Relaxed);
+        }
+    }
+
+    /// The client has read, or is about to.
+    pub fn wrote(&self) {
+        self.blocked.store(0, Relaxed);
+    }
+
+    /// Whether everything that was written has left.
+    pub fn has_written(&self) -> bool {
+        self.blocked.load(Relaxed) == 0
+    }
+
+    /// The client has not read for too long: nothing more is written.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Relaxed);
+    }
+
+    /// Whether it has not.
+    pub fn has_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
+    }
+
+    /// Whether the current phase, or a write, has lasted too long.
     pub fn overdue(&self, timeouts: &Timeouts) -> Overdue {
+        let phase = self.overdue_phase(timeouts);
+        let (Some(since), Overdue::No { rest }) =
+            (self.blocked.load(Relaxed).checked_sub(1), phase)
+        else {
+            return phase;
+        };
+        match self.left(since, timeouts.response_write_idle) {
+            Some(left) => Overdue::No {
+                rest: rest.min(left),
+            },
+            None => Overdue::Write,
+        }
+    }
+
+    /// What is left of `limit` that began at `since`, at least a millisecond; `None` when nothing is.
+    fn left(&self, since: u64, limit: Duration) -> Option<Duration> {
+        let passed = Duration::from_millis(self.now().saturating_sub(since));
+        let rest = limit.checked_sub(passed).filter(|rest| !rest.is_zero());
+        rest.map(|rest| rest.max(Duration::from_millis(1)))
+    }
+
+    fn overdue_phase(&self, timeouts: &Timeouts) -> Overdue {
         if self.in_flight.load(Relaxed) > 0 {
             // Bodies have timers of their own; the idle phase that follows can end no earlier than this.
             return Overdue::No {
@@ -90,11 +146,8 @@ impl Activity {
         } else {
             timeouts.keepalive_idle
         };
-        let passed = Duration::from_millis(self.now().saturating_sub(self.since.load(Relaxed)));
-        match limit.checked_sub(passed).filter(|rest| !rest.is_zero()) {
-            Some(rest) => Overdue::No {
-                rest: rest.max(Duration::from_millis(1)),
-            },
+        match self.left(self.since.load(Relaxed), limit) {
+            Some(rest) => Overdue::No { rest },
             None if in_head => Overdue::Head,
             None => Overdue::Idle,
         }
@@ -156,6 +209,30 @@ mod tests {
         assert_eq!(activity.overdue(&timeouts(NEVER, 0)), Overdue::Idle);
         activity.bytes_arrived();
         assert_eq!(activity.overdue(&timeouts(0, NEVER)), Overdue::Head);
+    }
+
+    #[test]
+    fn a_write_that_waits_is_overdue_by_itself() {
+        let activity = Activity::new(false);
+        activity.request_began();
+        let now = Timeouts {
+            response_write_idle: Duration::ZERO,
+            ..timeouts(NEVER, NEVER)
+        };
+        assert!(activity.has_written());
+        activity.write_waits();
+        assert!(!activity.has_written());
+        assert_eq!(activity.overdue(&now), Overdue::Write);
+        let later = Timeouts {
+            response_write_idle: Duration::from_secs(5),
+            ..timeouts(NEVER, NEVER)
+        };
+        let Overdue::No { rest } = activity.overdue(&later) else {
+            panic!("not yet");
+        };
+        assert!(rest <= Duration::from_secs(5), "{rest:?}");
+        activity.wrote();
+        assert!(matches!(activity.overdue(&now), Overdue::No { .. }));
     }
 
     #[test]

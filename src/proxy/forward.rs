@@ -23,6 +23,7 @@ use crate::error::ProxyError;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http::{forwarded, hop, target};
 use crate::linger::ClientBody;
+use crate::patience::Patience;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Lease, Peer, SendError, Upstream};
 
@@ -57,7 +58,9 @@ pub(super) async fn forward(
     } else {
         let progress = Rc::new(Progress::default());
         ctx.body = Some(Rc::clone(&progress));
-        let mut limited = Limited::new(incoming, limit, route.timeouts.request_body_idle, progress);
+        let idle = route.timeouts.request_body_idle;
+        let patience = Patience::new(idle, route.limits.request_body_rate);
+        let mut limited = Limited::new(incoming, limit, patience, progress);
         if expects {
             let (open, wait) = oneshot::channel();
             limited = limited.gated(wait);
@@ -76,9 +79,13 @@ pub(super) async fn forward(
         match exchange.run(request, ctx).await {
             Ok(answered) => break answered,
             // Waiting does not make another user of whoever runs it.
-            Err(Failed::Lost(error) | Failed::Refused(error @ ProxyError::WrongUser { .. }, _)) => {
-                return Err(error);
-            }
+            Err(
+                Failed::Lost(error)
+                | Failed::Refused(
+                    error @ (ProxyError::WrongUser { .. } | ProxyError::OutOfDescriptors(_)),
+                    _,
+                ),
+            ) => return Err(error),
             Err(Failed::Refused(error, unsent)) => {
                 // The request has not left yet: a supervised app that is restarting may have it later.
                 let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
@@ -393,7 +400,7 @@ fn answer(
     upgrade: Option<(OnUpgrade, Upgrade)>,
 ) -> Result<Outcome, ProxyError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(response, lease, upgrade);
+        return switch(response, lease, route.timeouts.tunnel_idle, upgrade);
     }
     let (mut head, incoming) = response.into_parts();
     hop::strip(&mut head.headers);
@@ -409,6 +416,7 @@ fn answer(
 fn switch(
     mut response: Response<Incoming>,
     lease: Lease,
+    idle: Duration,
     upgrade: Option<(OnUpgrade, Upgrade)>,
 ) -> Result<Outcome, ProxyError> {
     let Some((client, upgrade)) = upgrade else {
@@ -427,7 +435,12 @@ fn switch(
     std::mem::swap(answer.headers_mut(), response.headers_mut());
     hop::strip(answer.headers_mut());
     *answer.status_mut() = upgrade::response(answer.headers_mut(), upgrade);
-    Ok(Outcome::Tunnel(answer, Ends { client, upstream }))
+    let ends = Ends {
+        client,
+        upstream,
+        idle,
+    };
+    Ok(Outcome::Tunnel(answer, ends))
 }
 
 /// An event stream may be silent for as long as it likes.
