@@ -47,7 +47,7 @@ pub async fn handle(
 ) -> Result<Response<Reply>, Infallible> {
     let snapshot = worker.snapshot();
     let expects = hop::has_token(request.headers(), &header::EXPECT, "100-continue");
-    let request = request.map(|incoming| ClientBody::new(incoming, expects));
+    let request = request.map(|incoming| ClientBody::new(incoming, expects, conn.h2));
     let asks = respond::Asks::of(&request);
     let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let mut ctx = RequestCtx::begin(worker, Rc::clone(&conn), &request);
