@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 /// How much of an unwanted body is read, in bytes, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +16,9 @@ struct Bounds {
     most: usize,
     patience: Duration,
 }
+
+/// A client that sends nothing for so long has stopped sending.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Closing the connection is the only way to stop the client, and may cost it the answer: browsers read that when they have
 /// sent everything. Reading costs less than the upload would have that the client was going to be allowed.
@@ -94,14 +98,14 @@ impl Drop for ClientBody {
             && let Some(incoming) = self.incoming.take()
         {
             let Bounds { most, patience } = self.bounds;
-            tokio::task::spawn_local(tokio::time::timeout(patience, discard(incoming, most)));
+            tokio::task::spawn_local(timeout(patience, discard(incoming, most)));
         }
     }
 }
 
 async fn discard(mut incoming: Incoming, most: usize) {
     let mut rest = most;
-    while let Some(Ok(frame)) = incoming.frame().await {
+    while let Ok(Some(Ok(frame))) = timeout(IDLE, incoming.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);
         let Some(left) = rest.checked_sub(length) else {
             return;

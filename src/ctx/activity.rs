@@ -19,6 +19,9 @@ pub struct Activity {
     since: AtomicU64,
     /// When a write began to wait for the client, in milliseconds since `start` and one more; 0 for none that waits
     blocked: AtomicU64,
+    /// What the kernel held then
+    unsent: AtomicU32,
+    doubted: AtomicBool,
     given_up: AtomicBool,
 }
 
@@ -48,6 +51,8 @@ impl Activity {
             in_head: AtomicBool::new(!multiplexed),
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
+            unsent: AtomicU32::new(0),
+            doubted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
         }
     }
@@ -83,14 +88,26 @@ impl Activity {
         self.in_head.load(Relaxed)
     }
 
-    /// Something written waits for the client to read.
-    pub fn write_waits(&self) {
-        if self.has_written() {
+    /// Something written waits for the client to read. `unsent` is asked how much the kernel holds, but not each time.
+    pub fn write_waits(&self, unsent: impl FnOnce() -> u32) {
+        let begins = self.has_written();
+        if !begins && !self.doubted.swap(false, Relaxed) {
+            return;
+        }
+        let unsent = unsent();
+        if begins || unsent < self.unsent.swap(unsent, Relaxed) {
+            self.unsent.store(unsent, Relaxed);
             self.blocked.store(self.now() + 1, Relaxed);
         }
     }
 
-    /// The client has read, or is about to.
+    /// A write that waits is overdue. The client may yet have read: there is room for another write only when it has read
+    /// a good part of what the kernel holds, megabytes perhaps. The next attempt to write looks.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Relaxed);
+    }
+
+    /// What was written last has left.
     pub fn wrote(&self) {
         self.blocked.store(0, Relaxed);
     }
@@ -220,7 +237,7 @@ mod tests {
             ..timeouts(NEVER, NEVER)
         };
         assert!(activity.has_written());
-        activity.write_waits();
+        activity.write_waits(|| 1000);
         assert!(!activity.has_written());
         assert_eq!(activity.overdue(&now), Overdue::Write);
         let later = Timeouts {
@@ -233,6 +250,27 @@ mod tests {
         assert!(rest <= Duration::from_secs(5), "{rest:?}");
         activity.wrote();
         assert!(matches!(activity.overdue(&now), Overdue::No { .. }));
+    }
+
+    #[test]
+    fn what_leaves_the_kernel_is_read_by_the_client() {
+        let activity = Activity::new(false);
+        activity.request_began();
+        let short = Timeouts {
+            response_write_idle: Duration::from_millis(20),
+            ..timeouts(NEVER, NEVER)
+        };
+        let overdue = || while activity.overdue(&short) != Overdue::Write {};
+        activity.write_waits(|| 1000);
+        activity.write_waits(|| panic!("asked for nothing"));
+        overdue();
+        activity.doubt();
+        activity.write_waits(|| 999);
+        assert!(matches!(activity.overdue(&short), Overdue::No { .. }));
+        overdue();
+        activity.doubt();
+        activity.write_waits(|| 999);
+        assert_eq!(activity.overdue(&short), Overdue::Write);
     }
 
     #[test]

@@ -225,7 +225,8 @@ async fn speak(
     ));
     let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
     if conn.h2 {
-        let streams = Streams::new(snapshot.config.timeouts.response_write_idle);
+        let idle = snapshot.config.timeouts.response_write_idle;
+        let streams = Streams::new(idle, &conn.activity);
         let mut builder = http2::Builder::new(streams.clone());
         let service = service_fn(move |request| {
             let flow = Some(streams.begin());
@@ -388,6 +389,14 @@ async fn drive(
                 Overdue::No { rest } => rest.min(idle_limit),
                 Overdue::Head => return Poll::Ready(End::HeadTimeout),
                 Overdue::Write => {
+                    conn.activity.doubt();
+                    if let Poll::Ready(result) = poll(cx, Say::Nothing) {
+                        return Poll::Ready(End::of(result));
+                    }
+                    if conn.activity.overdue(&worker.snapshot().config.timeouts) != Overdue::Write {
+                        sleep.as_mut().reset(Instant::now());
+                        continue;
+                    }
                     conn.activity.give_up();
                     // It fails at once, and throws away what waits.
                     let _ = poll(cx, Say::Nothing);

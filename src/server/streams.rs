@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
 
 use crate::body::IdleTimer;
-use crate::ctx::Flow;
+use crate::ctx::{Activity, Flow};
 
 /// Runs them on the worker's thread. One that waits for its client longer than `limit` is dropped, which resets the stream:
 /// a window that stays shut would hold its response, and the upstream's connection behind that, for as long as the client
@@ -18,15 +19,17 @@ use crate::ctx::Flow;
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     limit: Duration,
+    activity: Arc<Activity>,
     /// Of the request that hyper has just handed over and is about to make a task of
     next: Rc<RefCell<Option<Rc<Flow>>>>,
 }
 
 impl Streams {
     /// For one connection.
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration, activity: &Arc<Activity>) -> Self {
         Self {
             limit,
+            activity: Arc::clone(activity),
             next: Rc::default(),
         }
     }
@@ -45,7 +48,10 @@ where
 {
     fn execute(&self, future: F) {
         match self.next.take() {
-            Some(flow) => drop(spawn_local(guard(future, flow, self.limit))),
+            Some(flow) => {
+                let activity = Arc::clone(&self.activity);
+                drop(spawn_local(guard(future, flow, activity, self.limit)));
+            }
             // What moves the bytes of a tunnel.
             None => drop(spawn_local(future)),
         }
@@ -53,7 +59,12 @@ where
 }
 
 /// A timer is made only for a stream that has to wait for its client.
-async fn guard(stream: impl Future<Output = ()>, flow: Rc<Flow>, limit: Duration) {
+async fn guard(
+    stream: impl Future<Output = ()>,
+    flow: Rc<Flow>,
+    activity: Arc<Activity>,
+    limit: Duration,
+) {
     let mut stream = pin!(stream);
     let mut idle = IdleTimer::new(Some(limit));
     let mut turn = 0;
@@ -70,9 +81,15 @@ async fn guard(stream: impl Future<Output = ()>, flow: Rc<Flow>, limit: Duration
             idle.stop();
         }
         match idle.poll_expired(cx) {
-            Some(_) => {
+            Some(_) if activity.has_written() => {
                 flow.stall();
                 Poll::Ready(())
+            }
+            // All streams wait for the connection then, which has a timer of its own.
+            Some(_) => {
+                idle.stop();
+                let _ = idle.poll_expired(cx);
+                Poll::Pending
             }
             None => Poll::Pending,
         }

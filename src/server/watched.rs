@@ -97,7 +97,8 @@ impl Watched {
 
     fn note<T>(&self, written: &Poll<io::Result<T>>) {
         if written.is_pending() {
-            self.activity.write_waits();
+            let unsent = || self.stream.unsent().unwrap_or_default();
+            self.activity.write_waits(unsent);
         } else {
             self.activity.wrote();
         }

@@ -2,6 +2,8 @@
 
 mod framing;
 mod limits;
+mod overload;
+mod time;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
