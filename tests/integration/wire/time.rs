@@ -318,6 +318,43 @@ async fn a_client_that_reads_slowly_gets_all_of_it() {
         }
         assert!(got > body.len(), "{got}");
         assert!(start.elapsed() > Duration::from_millis(1500));
+        let slow = [
+            "--http2",
+            "--limit-rate",
+            "2M",
+            "-o/dev/null",
+            "-w%{size_download}",
+        ];
+        assert_eq!(curl(&lowport, "/", &slow), body.len().to_string());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_http2_that_reads_nothing_at_all_is_cut_off() {
+    const WINDOW: u32 = (1 << 31) - 1;
+    let peer = Peer::start(false);
+    let lowport = lowport(&format!("response_write_idle = \"{SOON}\""), "", &to(&peer));
+    let stream = tls(lowport.https, "localhost", &[b"h2"]).await;
+    let (client, mut connection) = h2::client::Builder::new()
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .unwrap();
+    let asked = async {
+        let mut client = client.ready().await.unwrap();
+        let get = http::Request::get("https://localhost/endless");
+        let (response, _) = client.send_request(get.body(()).unwrap(), true).unwrap();
+        (response.await.unwrap(), client)
+    };
+    // All windows are open, and from now on nobody reads the socket.
+    let _held = tokio::select! {
+        ended = &mut connection => panic!("{ended:?}"),
+        held = asked => held,
+    };
+    block_in_place(|| {
+        lowport.wait_for("reason=\"client read nothing for timeouts.response_write_idle\"");
+        assert_eq!(curl(&lowport, "/small", &[]), "small");
     });
 }
 
