@@ -101,7 +101,7 @@ impl Boot {
         no_mistakes()?;
 
         // 2. What takes privilege: the ports, and the log's file. Keys have been read with the configuration.
-        raise_descriptor_limit();
+        let descriptors = raise_descriptor_limit();
         let workers = snapshot.config.server.workers;
         let bound = bind(&snapshot.config, &inherited, &mistakes)
             .map_err(|error| Failed::running("cannot share a passed socket", &error))?;
@@ -159,7 +159,7 @@ impl Boot {
         // 5. Threads.
         log.start();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let shared = Arc::new(Shared::new(live, log));
+        let shared = Arc::new(Shared::new(live, log, descriptors));
         let workers: Vec<WorkerHandle> = sockets
             .into_iter()
             .enumerate()
@@ -285,11 +285,16 @@ fn identity(key: &str, user: &User, mistakes: &Mistakes) -> Option<Identity> {
         .ok()
 }
 
-/// Each connection takes a descriptor or two; the soft limit of 1024 is for programs that use select(2).
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
+/// Each connection takes a descriptor or two; the soft limit of 1024 is for programs that use select(2). Returns what it
+/// comes to.
+fn raise_descriptor_limit() -> u64 {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limits.and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    raised.unwrap_or_else(|error| {
         warn!(%error, "the limit of open descriptors stays as it is");
-    }
+        limits.map_or(1024, |(soft, _)| soft)
+    })
 }

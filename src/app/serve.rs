@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, interval, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::boot::Ready;
 use super::listeners::Listening;
 use super::reload::Reloader;
 use crate::child::{Following, Reaper};
+use crate::observe::Totals;
 use crate::privilege::{self, Broker, Notify};
 use crate::server::{Command, WorkerHandle};
 
@@ -276,6 +277,8 @@ async fn drain(reloader: &mut Reloader, signals: &mut Signals, workers: &[Worker
 
 /// Ends the workers and writes the last access records.
 async fn end(reloader: &Reloader, workers: Vec<WorkerHandle>) {
+    let counted = Totals::of(workers.iter().map(|worker| &worker.counters));
+    debug!(%counted, "ending");
     let threads: Vec<_> = workers.into_iter().map(|worker| worker.thread).collect();
     let deadline = Instant::now() + Duration::from_secs(2);
     while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
-use super::{Conn, Worker};
+use super::{Conn, Place, Worker};
 use crate::body::Progress;
-use crate::observe::{AccessRecord, RequestId};
+use crate::observe::{AccessRecord, Count, RequestId};
 use crate::upstream::Peer;
 
 /// nginx's status for a client that left before it was answered.
@@ -39,6 +39,8 @@ pub struct RequestCtx {
     pub body: Option<Rc<Progress>>,
     /// Bytes that a tunnel moved from the client
     pub tunnelled: u64,
+    /// Among the requests in flight, where those have a bound
+    pub place: Option<Place>,
     started: Instant,
     logged: Option<Logged>,
 }
@@ -73,6 +75,7 @@ impl RequestCtx {
     pub fn begin<B>(worker: Rc<Worker>, conn: Rc<Conn>, request: &Request<B>) -> Self {
         conn.activity.request_began();
         conn.intake.begin();
+        worker.counters.add(Count::Requests);
         Self {
             id: worker.ids.next(),
             logged: worker.log.is_on().then(|| Logged::of(request)),
@@ -85,6 +88,7 @@ impl RequestCtx {
             upstream_time: None,
             body: None,
             tunnelled: 0,
+            place: None,
             started: Instant::now(),
         }
     }
@@ -93,6 +97,8 @@ impl RequestCtx {
 impl Drop for RequestCtx {
     fn drop(&mut self) {
         self.conn.activity.request_ended();
+        let response = Count::of_response(self.status);
+        self.worker.counters.add(response);
         let Some(logged) = &self.logged else { return };
         let target = logged
             .target

@@ -21,6 +21,7 @@ use crate::error::ProxyError;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http::{forwarded, hop, target};
 use crate::linger::ClientBody;
+use crate::patience::Patience;
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, Answer, Lease, Peer, SendError, SendFault, Upstream};
 
@@ -55,7 +56,9 @@ pub(super) async fn forward(
     } else {
         let progress = Rc::new(Progress::default());
         ctx.body = Some(Rc::clone(&progress));
-        let mut limited = Limited::new(incoming, limit, route.timeouts.request_body_idle, progress);
+        let idle = route.timeouts.request_body_idle;
+        let patience = Patience::new(idle, route.limits.request_body_rate);
+        let mut limited = Limited::new(incoming, limit, patience, progress);
         if expects {
             let (open, wait) = oneshot::channel();
             limited = limited.gated(wait);
@@ -74,9 +77,13 @@ pub(super) async fn forward(
         match exchange.run(request, ctx).await {
             Ok(answered) => break answered,
             // Waiting does not make another user of whoever runs it.
-            Err(Failed::Lost(error) | Failed::Refused(error @ ProxyError::WrongUser { .. }, _)) => {
-                return Err(error);
-            }
+            Err(
+                Failed::Lost(error)
+                | Failed::Refused(
+                    error @ (ProxyError::WrongUser { .. } | ProxyError::OutOfDescriptors(_)),
+                    _,
+                ),
+            ) => return Err(error),
             Err(Failed::Refused(error, unsent)) => {
                 // The request has not left yet: a supervised app that is restarting may have it later.
                 let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
@@ -96,6 +103,7 @@ pub(super) async fn forward(
                 client,
                 upstream: stream,
                 early,
+                idle: route.timeouts.tunnel_idle,
             };
             Ok(Outcome::Tunnel(answer, ends))
         }

@@ -14,9 +14,9 @@ use tracing::{debug, warn};
 
 use super::forward::forward;
 use super::reply::{Reply, ReplyBody};
-use super::{respond, tunnel};
+use super::{admit, respond, tunnel};
 use crate::config::{Action, Limits};
-use crate::ctx::{Conn, RequestCtx, Worker};
+use crate::ctx::{Conn, Flow, RequestCtx, Worker};
 use crate::error::{Fault, ProxyError};
 use crate::http::hop;
 use crate::http::host::{self, Host};
@@ -24,6 +24,7 @@ use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http1::Refusal;
 use crate::linger::ClientBody;
+use crate::observe::Count;
 use crate::snapshot::Snapshot;
 
 /// How a request ends.
@@ -34,18 +35,19 @@ pub(super) enum Outcome {
     Tunnel(Response<()>, tunnel::Ends),
 }
 
-/// Answers one request. Every error is a response.
+/// Answers one request. Every error is a response. Over HTTP/2, `flow` tells whether the client takes it.
 ///
 /// # Errors
 /// None.
 pub async fn handle(
     worker: Rc<Worker>,
     conn: Rc<Conn>,
+    flow: Option<Rc<Flow>>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let snapshot = worker.snapshot();
     let expects = hop::has_token(request.headers(), &header::EXPECT, "100-continue");
-    let request = request.map(|incoming| ClientBody::new(incoming, expects));
+    let request = request.map(|incoming| ClientBody::new(incoming, expects, conn.h2));
     let asks = respond::Asks::of(&request);
     let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let mut ctx = RequestCtx::begin(worker, Rc::clone(&conn), &request);
@@ -59,6 +61,7 @@ pub async fn handle(
             return Ok(response.map(|()| Reply::none()));
         }
         Err(error) => {
+            ctx.worker.counters.add(Count::of(&error));
             log(&ctx, &error);
             ctx.reason = Some(error.to_string());
             ends = matches!(
@@ -69,8 +72,10 @@ pub async fn handle(
         }
     };
     ctx.status = Some(response.status());
-    let mut response = response.map(|body| Reply::new(body, ctx));
+    let mut response = response.map(|body| Reply::new(body, flow, ctx));
+    let most = snapshot.config.limits.requests_per_connection;
     ends |= conn.intake.settle();
+    ends |= most.is_some_and(|most| conn.intake.begun() >= most);
     if ends && !conn.h2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
@@ -100,9 +105,14 @@ async fn serve(
     if last {
         return Ok(Outcome::Reply(respond::options()));
     }
-    let route = &snapshot.config.routes[find(snapshot, &host, request.uri().path(), &method)?];
+    let index = find(snapshot, &host, request.uri().path(), &method)?;
+    let route = &snapshot.config.routes[index];
+    admit::by_rate(snapshot, index, ctx, request.headers())?;
     match &route.action {
-        Action::Proxy(upstream) => forward(snapshot, route, *upstream, ctx, request, upgrade).await,
+        Action::Proxy(upstream) => {
+            ctx.place = admit::by_load(snapshot, ctx)?;
+            forward(snapshot, route, *upstream, ctx, request, upgrade).await
+        }
         Action::Redirect { location, status } => {
             respond::redirect(&request, &host, location, *status).map(Outcome::Reply)
         }
@@ -173,6 +183,15 @@ fn log(ctx: &RequestCtx, error: &ProxyError) {
         .map_or("", |peer| peer.display.as_str());
     let status = error.status().as_u16();
     match error.fault() {
+        // Which may be a thousand times a second.
+        Fault::Internal if error.retry_after().is_some() => {
+            if matches!(error, ProxyError::OutOfDescriptors(_))
+                && ctx.worker.load.exhausted.begins()
+            {
+                warn!(reason = %error, "out of descriptors: requests are answered with 503");
+            }
+            debug!(id = %ctx.id, status, upstream, reason = %error, "request shed");
+        }
         Fault::Client => debug!(id = %ctx.id, status, reason = %error, "request refused"),
         Fault::Upstream | Fault::Internal => {
             warn!(id = %ctx.id, status, upstream, reason = %error, "request failed")

@@ -1,5 +1,6 @@
 //! The request path.
 
+mod admit;
 mod forward;
 mod handle;
 mod hold;

@@ -1,6 +1,7 @@
 //! The body of a response on its way to the client.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,13 +9,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::IdleTimer;
-use crate::ctx::RequestCtx;
+use crate::ctx::{Flow, RequestCtx};
+use crate::observe::Count;
 use crate::upstream::{self, Lease};
 
 /// A response's body, and the request that it answers: dropping it ends the request.
 #[derive(Debug)]
 pub struct Reply {
     body: ReplyBody,
+    /// Over HTTP/2 only
+    flow: Option<Rc<Flow>>,
     ctx: Option<RequestCtx>,
 }
 
@@ -118,9 +122,10 @@ impl Streamed {
 
 impl Reply {
     /// The body of the response to the request of `ctx`.
-    pub(super) fn new(body: ReplyBody, ctx: RequestCtx) -> Self {
+    pub(super) fn new(body: ReplyBody, flow: Option<Rc<Flow>>, ctx: RequestCtx) -> Self {
         Self {
             body,
+            flow,
             ctx: Some(ctx),
         }
     }
@@ -129,6 +134,7 @@ impl Reply {
     pub(super) fn none() -> Self {
         Self {
             body: ReplyBody::Empty,
+            flow: None,
             ctx: None,
         }
     }
@@ -148,6 +154,9 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if let Some(flow) = &self.flow {
+            flow.ask();
+        }
         let polled = match &mut self.body {
             ReplyBody::Empty => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
@@ -159,6 +168,9 @@ impl Body for Reply {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(flow) = &self.flow {
+                    flow.give();
+                }
                 if let (Some(data), Some(ctx)) = (frame.data_ref(), &mut self.ctx) {
                     ctx.sent += data.len() as u64;
                 }
@@ -204,7 +216,14 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let unfinished =
             matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.body.is_some());
-        if unfinished {
+        let stalled = self.flow.as_ref().is_some_and(|flow| flow.has_stalled());
+        if let (true, Some(ctx)) = (stalled, &self.ctx) {
+            ctx.worker.counters.add(Count::CutResponse);
+        }
+        let given_up = |ctx: &RequestCtx| ctx.conn.activity.has_given_up();
+        if stalled || unfinished && self.ctx.as_ref().is_some_and(given_up) {
+            self.note(|| "client read nothing for timeouts.response_write_idle".to_owned());
+        } else if unfinished {
             self.note(|| "client went away in mid-response".to_owned());
         }
     }

@@ -180,14 +180,11 @@ pub(super) fn error(
     );
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match error {
-        ProxyError::MethodRefused => {
-            headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
-        }
-        ProxyError::AppDown(_) => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        _ => {}
+    if matches!(error, ProxyError::MethodRefused) {
+        headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

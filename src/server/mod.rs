@@ -1,6 +1,8 @@
 //! Listeners, workers and client connections.
 
+mod admission;
 mod conn;
+mod streams;
 mod watched;
 mod worker;
 

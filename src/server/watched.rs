@@ -86,6 +86,24 @@ impl Watched {
         Poll::Ready(Ok(()))
     }
 
+    /// Fails where the client has not read for too long.
+    fn may_write(&self) -> io::Result<()> {
+        if self.activity.has_given_up() {
+            self.stream.reset_on_close();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    fn note<T>(&self, written: &Poll<io::Result<T>>) {
+        if written.is_pending() {
+            let unsent = || self.stream.unsent().unwrap_or_default();
+            self.activity.write_waits(unsent);
+        } else {
+            self.activity.wrote();
+        }
+    }
+
     /// What reading comes to after a refusal. A broken body breaks its request. A broken head is nobody's yet: requests
     /// before it are still answered, and then the connection's own task answers it.
     fn stop(&self) -> Poll<io::Result<()>> {
@@ -130,8 +148,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.may_write()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.intake.set_blocked(written.is_pending());
+        self.note(&written);
         written
     }
 
@@ -140,8 +159,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.may_write()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.intake.set_blocked(written.is_pending());
+        self.note(&written);
         written
     }
 
@@ -150,10 +170,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.may_write()?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_pending() {
-            self.intake.set_blocked(true);
-        }
+        self.note(&flushed);
         flushed
     }
 

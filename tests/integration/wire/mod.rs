@@ -1,8 +1,11 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
 mod framing;
+mod limits;
+mod overload;
 mod requests;
 mod responses;
+mod time;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
