@@ -69,6 +69,7 @@ mod tests {
                 port: 3000,
                 extra_ca: Some("/ca.pem".into()),
                 longest_pause: std::time::Duration::from_secs(30),
+                sandbox: None,
             },
             path: "/bin".into(),
         };

@@ -102,6 +102,9 @@ fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<(App, Option<String
         }
     }
     privilege::become_user(user)?;
+    if let Some(sandbox) = &spec.sandbox {
+        privilege::confine_app(sandbox)?;
+    }
     Ok((App { spec, path }, note))
 }
 

@@ -113,6 +113,7 @@ mod tests {
             port: 3000,
             extra_ca: None,
             longest_pause: std::time::Duration::from_secs(30),
+            sandbox: None,
         }
     }
 

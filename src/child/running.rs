@@ -301,6 +301,7 @@ mod tests {
                 port: 3000,
                 extra_ca: None,
                 longest_pause: Duration::from_secs(30),
+                sandbox: None,
             },
             path: "/a:/usr/bin:/bin".into(),
         }

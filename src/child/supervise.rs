@@ -197,6 +197,7 @@ mod tests {
                     port,
                     extra_ca: None,
                     longest_pause: Duration::from_secs(30),
+                    sandbox: None,
                 },
                 path: std::env::var_os("PATH").unwrap(),
             };

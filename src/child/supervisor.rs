@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 use super::process;
 use super::state::{AppState, End, Seconds};
 use super::wire::{Lines, Report, stop_line};
+use crate::config::Sandbox;
 use crate::privilege::{self, Fork, Identity};
 
 /// How much longer than the app's own deadline its supervisor may take to end.
@@ -42,6 +43,8 @@ pub struct AppSpec {
     pub extra_ca: Option<PathBuf>,
     /// How long it is at most until an app that crashes again and again is started again
     pub longest_pause: Duration,
+    /// What the filter of its system calls may be left out for; `None` for no filter
+    pub sandbox: Option<Sandbox>,
 }
 
 /// The process that runs the app, as the proxy sees it. Dropping it has the app stopped, too.
@@ -91,6 +94,11 @@ impl Supervisor {
             port: spec.port,
         };
         Ok((supervisor, receiver))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
     }
 
     /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime.
@@ -365,6 +373,7 @@ mod tests {
             port: 3000,
             extra_ca: None,
             longest_pause: Duration::from_secs(30),
+            sandbox: None,
         };
         let refused = |spec| checked(spec).unwrap_err().to_string();
         assert!(refused(spec("0", "/", &["node"])).contains("would run as root"));

@@ -20,6 +20,7 @@ pub(super) struct AppTable {
     user: Option<User>,
     port: u16,
     port_span: Span,
+    sandbox: bool,
     /// Where it was written
     pub(super) span: Span,
 }
@@ -39,6 +40,7 @@ impl AppTable {
             user: user(&table),
             port: port.as_ref().map_or(PORT, |port| port.value as u16),
             port_span: port.map(|port| port.span),
+            sandbox: table.flag("sandbox").unwrap_or(true),
             span: table.span.clone().or_else(|| top.key("app")),
         })
     }
@@ -59,6 +61,7 @@ impl AppTable {
             dir: self.dir,
             user: self.user,
             port: self.port,
+            sandbox: self.sandbox,
             span: self.span,
         })
     }

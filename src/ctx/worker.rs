@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::observe::{IdSource, LogBuffer};
-use crate::privilege::SockDiag;
+use crate::privilege::Witness;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
@@ -30,16 +30,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with an empty pool. `sockets` tells the guard who runs an upstream; `None` where nobody can.
+    /// A worker with an empty pool. `witness` tells the guard who runs an upstream.
     pub fn new(
         live: Arc<ArcSwap<Snapshot>>,
         log: Rc<LogBuffer>,
         ids: IdSource,
-        sockets: Option<SockDiag>,
+        witness: Witness,
     ) -> Self {
         Self {
             live,
-            pool: Pool::new(sockets),
+            pool: Pool::new(witness),
             log,
             ids,
             unflushed: Notify::new(),

@@ -53,6 +53,13 @@ pub enum Kept {
     NetBindService = 10,
 }
 
+impl Kept {
+    /// Its place in a set.
+    pub(super) fn bit(self) -> u64 {
+        1 << self as u32
+    }
+}
+
 /// Gives up all but `kept`, for a process that stays root for their sake; one that is not root keeps nothing.
 ///
 /// Without capabilities uid 0 is the owner of root's files and no more than that. Call it with one thread.
@@ -80,6 +87,28 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// How a process gives up what it does not need.
+#[derive(Debug, Clone, Copy)]
+pub enum Lesser<'a> {
+    /// It becomes somebody: [`become_user`]
+    User(&'a Identity),
+    /// It stays who it is, with these: [`keep_only`]
+    Keeping(&'a [Kept]),
+    /// It has done so already
+    Already,
+}
+
+impl Lesser<'_> {
+    /// Does it, for good.
+    pub(super) fn now(self) -> io::Result<()> {
+        match self {
+            Self::User(user) => become_user(user),
+            Self::Keeping(kept) => keep_only(kept),
+            Self::Already => Ok(()),
+        }
+    }
 }
 
 /// Whether this process may bind ports below 1024; raises the right where it is only permitted.

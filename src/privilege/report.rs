@@ -5,13 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::drop;
 use super::landlock::{Kept, LandlockState};
 use super::mode::Mode;
 use super::needs::Needs;
-use super::seccomp::SeccompState;
-use super::status::{SeccompMode, TaskState, one_state};
+use super::status::{Capabilities, SeccompMode, TaskState, one_state};
 use super::trial::Tried;
 use super::user::Identity;
+use super::walls::Walls;
 
 /// What became of this process's privileges. [`Display`](fmt::Display) is for a terminal.
 #[derive(Debug, Clone)]
@@ -22,21 +23,18 @@ pub struct PrivilegeReport {
     pub identity: Identity,
     /// Each thread that serves, read back from the kernel; why not, where it cannot be read
     pub threads: Result<Vec<TaskState>, String>,
-    /// What it was left to do
-    pub needs: Needs,
-    /// What Landlock keeps; why it was left out, where the configuration says so
-    pub landlock: Result<LandlockState, String>,
-    /// What seccomp keeps; why it was left out
-    pub seccomp: Result<SeccompState, String>,
-    /// What was tried with the sandbox on; empty when nothing was
-    pub tried: Vec<Tried>,
-    /// The broker, where there is one
-    pub broker: Option<TaskState>,
+    /// Its sandbox
+    pub walls: Walls,
+    /// The broker, where there is one, and its sandbox
+    pub broker: Option<(Helper, Walls)>,
     /// The app's supervisor, where there is one
-    pub supervisor: Option<TaskState>,
+    pub supervisor: Option<Helper>,
     /// What else could not be enforced, a sentence each
     pub degraded: Vec<String>,
 }
+
+/// A process beside the one that serves, read back from the kernel; why not, where it cannot be read.
+pub type Helper = Result<TaskState, String>;
 
 impl PrivilegeReport {
     /// Everything that is not as tight as it could be, a sentence each; empty when nothing is missing.
@@ -49,28 +47,20 @@ impl PrivilegeReport {
                 Ok(state) => self.check(state, &mut open),
             },
         }
-        match &self.landlock {
-            Err(reason) => open.push(format!("landlock is off: {reason}")),
-            Ok(state) => {
-                for (what, kept) in parts(state) {
-                    if *kept != Kept::Full {
-                        open.push(format!("landlock, {what}: {kept}"));
-                    }
-                }
+        open_walls("", &self.walls, &mut open);
+        if let Some((helper, walls)) = &self.broker {
+            let allowed = drop::Kept::DacReadSearch.bit() | drop::Kept::NetBindService.bit();
+            self.check_helper("the broker", helper, allowed, &mut open);
+            if let Ok(state) = helper
+                && walls.seccomp.is_ok()
+                && state.seccomp != SeccompMode::Filter
+            {
+                open.push("the broker: the seccomp filters are not on".to_owned());
             }
+            open_walls("the broker: ", walls, &mut open);
         }
-        if let Err(reason) = &self.seccomp {
-            open.push(format!("seccomp is off: {reason}"));
-            if self.landlock.is_ok() && !self.needs.connect.is_any() {
-                open.push(
-                    "without it, Multipath TCP and TCP Fast Open connect to any port".to_owned(),
-                );
-            }
-        }
-        for tried in &self.tried {
-            if !tried.outcome.is_denied() {
-                open.push(format!("{}: {}", tried.action, tried.outcome));
-            }
+        if let Some(helper) = &self.supervisor {
+            self.check_helper("the supervisor", helper, 0, &mut open);
         }
         open.extend(self.degraded.iter().cloned());
         open
@@ -84,11 +74,7 @@ impl PrivilegeReport {
                 state.uids, state.gids, self.identity
             ));
         }
-        let mut sets = state.capabilities;
-        // Without root there was no CAP_SETPCAP to empty it with, and no_new_privs keeps it from being used.
-        if self.mode != Mode::Root && state.no_new_privs {
-            sets.bounding = 0;
-        }
+        let sets = self.sets(state);
         if !sets.is_none() {
             open.push(format!("capabilities are left: {sets}"));
         }
@@ -98,7 +84,7 @@ impl PrivilegeReport {
         if !state.no_new_privs {
             open.push("no_new_privs is not set".to_owned());
         }
-        if let Ok(seccomp) = &self.seccomp {
+        if let Ok(seccomp) = &self.walls.seccomp {
             let fewer = state
                 .seccomp_filters
                 .is_some_and(|on| (on as usize) < seccomp.filters);
@@ -108,34 +94,33 @@ impl PrivilegeReport {
         }
     }
 
+    fn sets(&self, state: &TaskState) -> Capabilities {
+        let mut sets = state.capabilities;
+        // Without root there was no CAP_SETPCAP to empty it with, and no_new_privs keeps it from being used.
+        if self.mode != Mode::Root && state.no_new_privs {
+            sets.bounding = 0;
+        }
+        sets
+    }
+
+    fn check_helper(&self, who: &str, helper: &Helper, allowed: u64, open: &mut Vec<String>) {
+        let state = match helper {
+            Ok(state) => state,
+            Err(reason) => return open.push(format!("{who} could not be read back: {reason}")),
+        };
+        let mut sets = self.sets(state);
+        (sets.effective, sets.permitted) = (sets.effective & !allowed, sets.permitted & !allowed);
+        if !sets.is_none() {
+            open.push(format!("{who}: capabilities are left: {sets}"));
+        }
+        if !state.no_new_privs {
+            open.push(format!("{who}: no_new_privs is not set"));
+        }
+    }
+
     /// For programs: every fact, and `open` with what could not be enforced.
     pub fn to_json(&self) -> Value {
-        let landlock = self.landlock.as_ref().map_or_else(
-            |reason| json!({ "off": reason }),
-            |state| {
-                let kept: serde_json::Map<_, _> = parts(state)
-                    .map(|(what, kept)| (what.to_owned(), kept_json(kept)))
-                    .into_iter()
-                    .collect();
-                json!({ "abi": state.abi, "kept": kept })
-            },
-        );
-        let seccomp = self.seccomp.as_ref().map_or_else(
-            |reason| json!({ "off": reason }),
-            |state| json!({ "filters": state.filters, "calls": state.calls }),
-        );
-        let tried: Vec<Value> = self
-            .tried
-            .iter()
-            .map(|tried| {
-                json!({
-                    "action": tried.action,
-                    "denied": tried.outcome.is_denied(),
-                    "how": tried.outcome.to_string(),
-                })
-            })
-            .collect();
-        json!({
+        let report = json!({
             "mode": self.mode.to_string(),
             "user": self.identity.name,
             "uid": self.identity.uid,
@@ -144,21 +129,13 @@ impl PrivilegeReport {
                 |reason| json!({ "unknown": reason }),
                 |threads| threads.iter().map(task_json).collect(),
             ),
-            "needs": {
-                "read": paths(&self.needs.read),
-                "write": paths(&self.needs.write),
-                "bind": self.needs.bind.to_string(),
-                "connect": self.needs.connect.to_string(),
-                "connect_unix": paths(&self.needs.connect_unix),
-                "resolve": self.needs.resolve,
-            },
-            "landlock": landlock,
-            "seccomp": seccomp,
-            "tried": tried,
-            "broker": self.broker.as_ref().map(task_json),
-            "supervisor": self.supervisor.as_ref().map(task_json),
+            "broker": self.broker.as_ref().map(|(helper, walls)| {
+                with(helper_json(helper), json!({ "sandbox": walls_json(walls) }))
+            }),
+            "supervisor": self.supervisor.as_ref().map(helper_json),
             "open": self.open(),
-        })
+        });
+        with(report, walls_json(&self.walls))
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
@@ -176,72 +153,29 @@ impl PrivilegeReport {
             rows.push(("no new privs", yes(state.no_new_privs)));
             rows.push(("threads", format!("{}, all alike", threads.len())));
         }
-        rows.push(match &self.landlock {
-            Ok(state) if state.is_none() => ("landlock", "none".to_owned()),
-            Ok(state) => {
-                let kept: Vec<String> = parts(state)
-                    .iter()
-                    .map(|(what, kept)| format!("{what} {}", word(kept)))
-                    .collect();
-                (
-                    "landlock",
-                    format!("ABI {}: {}", state.abi, kept.join(", ")),
-                )
+        let walls = &self.walls;
+        rows.push(("landlock", landlock(walls)));
+        rows.push(("seccomp", seccomp(walls)));
+        rows.push(("may connect", may_connect(&walls.needs)));
+        rows.push(("may bind", walls.needs.bind.to_string()));
+        rows.push(("may read", may_read(&walls.needs)));
+        rows.push(("may write", list(&walls.needs.write)));
+        if let Some((helper, walls)) = &self.broker {
+            rows.push(("broker", helper_row(helper)));
+            rows.push(("  landlock", landlock(walls)));
+            rows.push(("  seccomp", seccomp(walls)));
+            if walls.stand() {
+                rows.push(("  may connect", may_connect(&walls.needs)));
+                rows.push(("  may bind", walls.needs.bind.to_string()));
+                rows.push(("  may read", may_read(&walls.needs)));
+                rows.push(("  may write", list(&walls.needs.write)));
+                rows.push(("  tried", tried_row(&walls.tried)));
             }
-            Err(_) => ("landlock", "off".to_owned()),
-        });
-        rows.push((
-            "seccomp",
-            match &self.seccomp {
-                Ok(state) => format!(
-                    "{} filters, {} system calls left",
-                    state.filters,
-                    state.calls.len()
-                ),
-                Err(_) => "off".to_owned(),
-            },
-        ));
-        rows.push(("may connect", self.may_connect()));
-        rows.push(("may bind", self.needs.bind.to_string()));
-        rows.push(("may read", self.may_read()));
-        rows.push(("may write", list(&self.needs.write)));
-        for (name, task) in [("broker", &self.broker), ("supervisor", &self.supervisor)] {
-            if let Some(task) = task {
-                rows.push((
-                    name,
-                    format!(
-                        "uid {}, capabilities: {}, no new privs: {}, seccomp filters: {}",
-                        task.uids[1],
-                        task.capabilities,
-                        yes(task.no_new_privs),
-                        task.seccomp_filters.unwrap_or(0)
-                    ),
-                ));
-            }
+        }
+        if let Some(helper) = &self.supervisor {
+            rows.push(("supervisor", helper_row(helper)));
         }
         rows
-    }
-
-    fn may_connect(&self) -> String {
-        let mut to = match self.needs.connect.to_string() {
-            ports if self.needs.connect.is_none() => ports,
-            ports => format!("TCP {ports}"),
-        };
-        for socket in &self.needs.connect_unix {
-            to.push_str(&format!(", unix:{}", socket.display()));
-        }
-        if self.needs.resolve {
-            to.push_str(", name servers");
-        }
-        to
-    }
-
-    fn may_read(&self) -> String {
-        match (self.needs.read.is_empty(), self.needs.resolve) {
-            (_, false) => list(&self.needs.read),
-            (true, true) => "the resolver's files".to_owned(),
-            (false, true) => format!("{}, the resolver's files", list(&self.needs.read)),
-        }
     }
 }
 
@@ -250,15 +184,15 @@ impl fmt::Display for PrivilegeReport {
         for (name, value) in self.rows() {
             writeln!(f, "  {name:<13} {value}")?;
         }
-        if !self.tried.is_empty() {
-            let width = self
-                .tried
+        let tried = &self.walls.tried;
+        if !tried.is_empty() {
+            let width = tried
                 .iter()
                 .map(|tried| tried.action.len())
                 .max()
                 .unwrap_or(0);
             writeln!(f, "\ntried in throwaway processes:\n")?;
-            for tried in &self.tried {
+            for tried in tried {
                 writeln!(f, "  {:<width$}  {}", tried.action, tried.outcome)?;
             }
         }
@@ -271,6 +205,105 @@ impl fmt::Display for PrivilegeReport {
             writeln!(f, "  {sentence}")?;
         }
         Ok(())
+    }
+}
+
+/// What `walls` leave open, after `whose`.
+fn open_walls(whose: &str, walls: &Walls, open: &mut Vec<String>) {
+    match &walls.landlock {
+        Err(reason) => open.push(format!("{whose}landlock is off: {reason}")),
+        Ok(state) => {
+            for (what, kept) in parts(state) {
+                if *kept != Kept::Full {
+                    open.push(format!("{whose}landlock, {what}: {kept}"));
+                }
+            }
+        }
+    }
+    if let Err(reason) = &walls.seccomp {
+        open.push(format!("{whose}seccomp is off: {reason}"));
+        if walls.landlock.is_ok() && !walls.needs.connect.is_any() {
+            open.push(format!(
+                "{whose}without it, Multipath TCP and TCP Fast Open connect to any port"
+            ));
+        }
+    }
+    for tried in &walls.tried {
+        if !tried.outcome.is_denied() {
+            open.push(format!("{whose}{}: {}", tried.action, tried.outcome));
+        }
+    }
+}
+
+fn landlock(walls: &Walls) -> String {
+    match &walls.landlock {
+        Ok(state) if state.is_none() => "none".to_owned(),
+        Ok(state) => {
+            let kept: Vec<String> = parts(state)
+                .iter()
+                .map(|(what, kept)| format!("{what} {}", word(kept)))
+                .collect();
+            format!("ABI {}: {}", state.abi, kept.join(", "))
+        }
+        Err(_) => "off".to_owned(),
+    }
+}
+
+fn seccomp(walls: &Walls) -> String {
+    match &walls.seccomp {
+        Ok(state) => format!(
+            "{} filters, {} system calls left",
+            state.filters,
+            state.calls.len()
+        ),
+        Err(_) => "off".to_owned(),
+    }
+}
+
+fn tried_row(tried: &[Tried]) -> String {
+    let denied = tried
+        .iter()
+        .filter(|tried| tried.outcome.is_denied())
+        .count();
+    match tried.len() {
+        0 => "nothing".to_owned(),
+        all if all == denied => format!("{all}, all denied"),
+        all => format!("{all}, {} NOT denied", all - denied),
+    }
+}
+
+fn helper_row(helper: &Helper) -> String {
+    match helper {
+        Ok(task) => format!(
+            "uid {}, capabilities: {}, no new privs: {}, seccomp filters: {}",
+            task.uids[1],
+            task.capabilities,
+            yes(task.no_new_privs),
+            task.seccomp_filters.unwrap_or(0)
+        ),
+        Err(reason) => format!("UNKNOWN: {reason}"),
+    }
+}
+
+fn may_connect(needs: &Needs) -> String {
+    let mut to = match needs.connect.to_string() {
+        ports if needs.connect.is_none() => ports,
+        ports => format!("TCP {ports}"),
+    };
+    for socket in &needs.connect_unix {
+        to.push_str(&format!(", unix:{}", socket.display()));
+    }
+    if needs.resolve {
+        to.push_str(", name servers");
+    }
+    to
+}
+
+fn may_read(needs: &Needs) -> String {
+    match (needs.read.is_empty(), needs.resolve) {
+        (_, false) => list(&needs.read),
+        (true, true) => "the resolver's files".to_owned(),
+        (false, true) => format!("{}, the resolver's files", list(&needs.read)),
     }
 }
 
@@ -296,6 +329,57 @@ fn kept_json(kept: &Kept) -> Value {
         Kept::Partial(open) => json!({ "level": "partial", "open": open }),
         Kept::None(reason) => json!({ "level": "none", "reason": reason }),
     }
+}
+
+fn walls_json(walls: &Walls) -> Value {
+    let landlock = walls.landlock.as_ref().map_or_else(
+        |reason| json!({ "off": reason }),
+        |state| {
+            let kept: serde_json::Map<_, _> = parts(state)
+                .map(|(what, kept)| (what.to_owned(), kept_json(kept)))
+                .into_iter()
+                .collect();
+            json!({ "abi": state.abi, "kept": kept })
+        },
+    );
+    let seccomp = walls.seccomp.as_ref().map_or_else(
+        |reason| json!({ "off": reason }),
+        |state| json!({ "filters": state.filters, "calls": state.calls }),
+    );
+    let tried = |tried: &Tried| {
+        json!({
+            "action": tried.action,
+            "denied": tried.outcome.is_denied(),
+            "how": tried.outcome.to_string(),
+        })
+    };
+    json!({
+        "needs": {
+            "read": paths(&walls.needs.read),
+            "write": paths(&walls.needs.write),
+            "bind": walls.needs.bind.to_string(),
+            "connect": walls.needs.connect.to_string(),
+            "connect_unix": paths(&walls.needs.connect_unix),
+            "resolve": walls.needs.resolve,
+        },
+        "landlock": landlock,
+        "seccomp": seccomp,
+        "tried": walls.tried.iter().map(tried).collect::<Vec<Value>>(),
+    })
+}
+
+/// `object` with the entries of `more` in it.
+fn with(mut object: Value, more: Value) -> Value {
+    if let (Value::Object(entries), Value::Object(more)) = (&mut object, more) {
+        entries.extend(more);
+    }
+    object
+}
+
+fn helper_json(helper: &Helper) -> Value {
+    helper
+        .as_ref()
+        .map_or_else(|reason| json!({ "unknown": reason }), task_json)
 }
 
 fn task_json(task: &TaskState) -> Value {

@@ -89,7 +89,7 @@ mod tests {
     use nix::libc::{self, c_int};
     use nix::sys::signal::Signal;
 
-    use super::super::needs::Ports;
+    use super::super::needs::{Ports, Work};
     use super::super::testing::{Ended, in_child, run};
     use super::*;
 
@@ -166,6 +166,7 @@ mod tests {
             ["recvmsg", "sendmsg", "wait4"]
         );
         let all = added(Needs {
+            work: Work::Serving,
             read: vec!["/a".into()],
             write: vec!["/b".into()],
             bind: Ports::Any,
@@ -194,6 +195,7 @@ mod tests {
     #[test]
     fn nothing_that_is_never_done_is_on_the_list() {
         let needs = Needs {
+            work: Work::Serving,
             read: vec!["/a".into()],
             write: vec!["/b".into()],
             bind: Ports::Any,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 /// A thread as `/proc/PID/task/TID/status` tells it, see proc_pid_status(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +152,42 @@ pub(super) fn texts(pid: u32) -> io::Result<Vec<(u32, String)>> {
     Ok(texts)
 }
 
+/// The kernel's lines on who the process `pid` is and what it may do, and no others: at most 4 KiB.
+///
+/// # Errors
+/// When there is no such process, or it is hidden.
+pub(super) fn essence(pid: u32) -> io::Result<String> {
+    const MOST: u64 = 16 * 1024;
+    let file = fs::File::open(format!("/proc/{pid}/status"))?;
+    Ok(essential(&io::read_to_string(file.take(MOST))?))
+}
+
+/// Of [`FIELDS`], those that are there. A longer line than any of them should have is left out.
+fn essential(status: &str) -> String {
+    const LONGEST: usize = 256;
+    let wanted = |line: &&str| {
+        let name = line.split(':').next();
+        line.len() <= LONGEST && name.is_some_and(|name| FIELDS.contains(&name))
+    };
+    let lines: Vec<&str> = status.lines().filter(wanted).collect();
+    lines.join("\n")
+}
+
+/// What [`TaskState`] is made of.
+const FIELDS: [&str; 11] = [
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
+];
+
 /// The one state that all of `tasks` are in, told as that of the first one.
 ///
 /// # Errors
@@ -225,6 +261,18 @@ mod tests {
         let state = TaskState::parse(7, &older).unwrap();
         assert_eq!((state.seccomp_filters, state.groups), (None, Vec::new()));
         assert!(TaskState::parse(7, &STATUS.replace("CapEff", "CapX")).is_none());
+    }
+
+    #[test]
+    fn only_what_matters_is_told_of_a_process() {
+        let essence = essential(STATUS);
+        assert!(!essence.contains("Name"), "{essence}");
+        assert_eq!(TaskState::parse(7, &essence), TaskState::parse(7, STATUS));
+        let long = STATUS.replace("9 10", &"1234567 ".repeat(100));
+        assert!(!essential(&long).contains("Groups"));
+        let own = super::essence(std::process::id()).unwrap();
+        assert!(TaskState::parse(7, &own).is_some(), "{own}");
+        assert!(super::essence(u32::MAX).is_err());
     }
 
     #[test]

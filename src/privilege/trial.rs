@@ -14,13 +14,13 @@ use nix::sys::ptrace;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Uid, alarm, execv, pipe2, setresuid};
+use nix::unistd::{ForkResult, Uid, alarm, execv, pipe2, setresuid};
 
-use super::drop::become_user;
-use super::fork::{Fork, OneThread, exit_now, fork};
+use super::drop::Lesser;
+use super::fork::{Fork, exit_now, fork};
 use super::needs::{Needs, Ports};
-use super::user::Identity;
-use super::{landlock, seccomp};
+use super::walls::Walls;
+use crate::config::Sandbox;
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,15 +67,15 @@ impl fmt::Display for Outcome {
 
 type Attempt = Box<dyn Fn() -> io::Result<()>>;
 
-/// Tries what must not be possible, in throwaway processes that first become `user`, unless that happened already
-/// (`None`), and put on the sandbox for `needs` just as this process will.
+/// Tries what must not be possible, in throwaway processes that first become as little as `lesser` says, and put on the
+/// sandbox for `needs` just as this process will.
 ///
 /// One process tries on until it is killed, and then the next one goes on from there; each may take a second. What
 /// `needs` allows is not tried. The kernel's audit log gets a line for each kill.
 ///
 /// # Errors
 /// When there is more than one thread, no process can be made, or the drop or the sandbox failed in one.
-pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
+pub fn trial(needs: &Needs, lesser: Lesser<'_>) -> io::Result<Vec<Tried>> {
     let attempts = attempts(needs);
     let mut outcomes = Vec::new();
     while outcomes.len() < attempts.len() {
@@ -83,7 +83,7 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
         let (from, to) = pipe2(OFlag::O_CLOEXEC)?;
         let pid = match fork()? {
             Fork::Parent(pid) => pid,
-            Fork::Child => exit_now(try_all(needs, user, left, File::from(to))),
+            Fork::Child => exit_now(try_all(needs, lesser, left, File::from(to))),
         };
         drop(to);
         let mut told = Vec::new();
@@ -91,7 +91,10 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
         let ended = waitpid(pid, None)?;
         read?;
         if ended == WaitStatus::Exited(pid, NO_SANDBOX.into()) {
-            return Err(io::Error::other("the sandbox could not be tried out"));
+            let why = String::from_utf8_lossy(&told);
+            return Err(io::Error::other(format!(
+                "the sandbox could not be tried out: {why}"
+            )));
         }
         outcomes.extend(told.iter().take(left.len()).map(|told| outcome(*told)));
         if told.len() < left.len() {
@@ -110,10 +113,10 @@ const NO_SANDBOX: u8 = 255;
 /// Told of a failure that has no number; no error has a number that large.
 const NO_NUMBER: u8 = 254;
 
-/// Puts the sandbox on and tells how each attempt went: 0, or the error's number. The exit code.
+/// Puts the sandbox on and tells how each attempt went: 0, or the error's number; or why there is none. The exit code.
 fn try_all(
     needs: &Needs,
-    user: Option<&Identity>,
+    lesser: Lesser<'_>,
     attempts: &[(String, Attempt)],
     mut told: File,
 ) -> u8 {
@@ -122,15 +125,12 @@ fn try_all(
     let sandboxed = || -> io::Result<()> {
         // Being killed would leave one.
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-        if let Some(user) = user {
-            become_user(user)?;
-        }
-        let alone = OneThread::check()?;
-        landlock::restrict(needs, &alone)?;
-        seccomp::confine(needs, &alone)?;
-        Ok(())
+        lesser.now()?;
+        // Whole: what may be left out would show as allowed.
+        Walls::put_on(needs.clone(), Vec::new(), &Sandbox::default()).map(drop)
     };
-    if sandboxed().is_err() {
+    if let Err(error) = sandboxed() {
+        let _ = told.write_all(error.to_string().as_bytes());
         return NO_SANDBOX;
     }
     for (_, attempt) in attempts {
@@ -187,6 +187,7 @@ fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
         Box::new(|| Ok(unshare(CloneFlags::CLONE_NEWUSER)?)),
     );
     add("start a program (execve)", Box::new(exec));
+    add("start a process (fork)", Box::new(another));
     add(
         "trace a process (ptrace)",
         Box::new(|| Ok(ptrace::traceme()?)),
@@ -195,16 +196,14 @@ fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
         "run code that it wrote (mmap PROT_EXEC)",
         Box::new(map_code),
     );
-    for path in ["/etc/passwd", "/proc/self/mem"] {
-        if needs
-            .read
-            .iter()
-            .any(|folder| Path::new(path).starts_with(folder))
-        {
+    for path in ["/", "/etc/passwd", "/etc/shadow", "/proc/self/mem"].map(Path::new) {
+        let needed = needs.read.iter().any(|folder| path.starts_with(folder));
+        // A container may have no users; that there is nothing to open protects nobody.
+        if needed || !path.exists() {
             continue;
         }
         add(
-            &format!("open {path}"),
+            &format!("open {}", path.display()),
             Box::new(move || File::open(path).map(drop)),
         );
     }
@@ -233,6 +232,21 @@ fn exec() -> io::Result<()> {
     match execv(c"/bin/true", &[c"true"]) {
         // A container without it tells as much: whether the kernel looked for it at all.
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the checked fork looks into /proc, which may be denied as well"
+)]
+fn another() -> io::Result<()> {
+    // SAFETY: this process has one thread, and the copy ends at once.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => exit_now(0),
+        ForkResult::Parent { child } => {
+            waitpid(child, None)?;
+            Ok(())
+        }
     }
 }
 
@@ -281,7 +295,7 @@ fn netlink() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Ended, in_child, run};
-    use super::super::user::is_root;
+    use super::super::user::{Identity, is_root};
     use super::*;
 
     fn needs() -> Needs {
@@ -300,17 +314,24 @@ mod tests {
 
     #[test]
     fn nothing_works_under_the_sandbox() {
-        let user = is_root().then(|| Identity::lookup("12345:54321").unwrap());
-        let told = in_child(|| Ok(told(&trial(&needs(), user.as_ref())?)));
+        let user = Identity::lookup("12345:54321").unwrap();
+        let lesser = match is_root() {
+            true => Lesser::User(&user),
+            false => Lesser::Already,
+        };
+        let told = in_child(|| Ok(told(&trial(&needs(), lesser)?)));
         let killed = "denied (killed by SIGSYS)";
         let expected = [
             format!("become root (setresuid): {killed}"),
             format!("gain capabilities (capset): {killed}"),
             format!("gain them in a new user namespace (unshare): {killed}"),
             format!("start a program (execve): {killed}"),
+            "start a process (fork): denied (EPERM)".to_owned(),
             format!("trace a process (ptrace): {killed}"),
             "run code that it wrote (mmap PROT_EXEC): denied (EPERM)".to_owned(),
+            "open /: denied (EPERM)".to_owned(),
             "open /etc/passwd: denied (EPERM)".to_owned(),
+            "open /etc/shadow: denied (EPERM)".to_owned(),
             "open /proc/self/mem: denied (EPERM)".to_owned(),
             "bind port 81: denied (EPERM)".to_owned(),
             "connect to port 2 on loopback: denied (EACCES)".to_owned(),
@@ -327,7 +348,7 @@ mod tests {
             connect: Ports::Any,
             ..Needs::default()
         };
-        let told = in_child(|| Ok(told(&trial(&needs, None)?)));
+        let told = in_child(|| Ok(told(&trial(&needs, Lesser::Already)?)));
         for not in ["/etc/passwd", "bind port", "connect to"] {
             assert!(!told.contains(not), "{told}");
         }
@@ -351,7 +372,14 @@ mod tests {
             outcomes.push((action, told));
         }
         // What also a bare process of an ordinary user, or of a container's root, may be denied.
-        let may_fail = ["setresuid", "capset", "unshare", "ptrace", "bind port"];
+        let may_fail = [
+            "setresuid",
+            "capset",
+            "unshare",
+            "ptrace",
+            "bind port",
+            "shadow",
+        ];
         for (action, told) in outcomes {
             if !may_fail.iter().any(|name| action.contains(name)) {
                 assert!(told.starts_with("ALLOWED"), "{action}: {told}");
@@ -365,7 +393,7 @@ mod tests {
             read: vec!["/nowhere/at/all".into()],
             ..Needs::default()
         };
-        let told = in_child(|| Ok(trial(&needs, None).unwrap_err().to_string()));
+        let told = in_child(|| Ok(trial(&needs, Lesser::Already).unwrap_err().to_string()));
         assert!(told.contains("could not be tried"), "{told}");
     }
 

@@ -21,7 +21,7 @@ use tracing::{debug, error, warn};
 use super::conn;
 use crate::ctx;
 use crate::observe::{IdSource, LogBuffer, LogSink};
-use crate::privilege::SockDiag;
+use crate::privilege::Witness;
 use crate::snapshot::Snapshot;
 
 /// How often idle connections to peers are looked through.
@@ -85,15 +85,11 @@ pub struct WorkerHandle {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts the worker with this number. `sockets` tells who runs an upstream; it has to be opened before the sandbox.
+/// Starts the worker with this number. `witness` tells who runs an upstream; it has to be made before the sandbox.
 ///
 /// # Errors
 /// Where the thread or its runtime cannot be made.
-pub fn start(
-    number: usize,
-    shared: Arc<Shared>,
-    sockets: Option<SockDiag>,
-) -> io::Result<WorkerHandle> {
+pub fn start(number: usize, shared: Arc<Shared>, witness: Witness) -> io::Result<WorkerHandle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let runtime_error = io::Error::other;
     let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -106,7 +102,7 @@ pub fn start(
             {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(run(shared, receiver, sockets));
+                    runtime.block_on(run(shared, receiver, witness));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -120,14 +116,14 @@ pub fn start(
 async fn run(
     shared: Arc<Shared>,
     mut commands: mpsc::UnboundedReceiver<Command>,
-    sockets: Option<SockDiag>,
+    witness: Witness,
 ) {
     let log = Rc::new(LogBuffer::new(shared.log.clone()));
     let worker = Rc::new(ctx::Worker::new(
         Arc::clone(&shared.live),
         Rc::clone(&log),
         IdSource::new(),
-        sockets,
+        witness,
     ));
     let clients = Rc::new(Clients::default());
     let mut accepting: HashMap<SocketAddr, Accepting> = HashMap::new();

@@ -21,7 +21,7 @@ use crate::config::PeerProtocol;
 use crate::error::ProxyError;
 use crate::exec::LocalExec;
 use crate::http::hop;
-use crate::privilege::SockDiag;
+use crate::privilege::Witness;
 
 /// Without a `Keep-Alive: timeout` of the peer: Node's default is 5 s.
 const DEFAULT_IDLE: Duration = Duration::from_secs(4);
@@ -49,8 +49,8 @@ const H2_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
     peers: Rc<RefCell<Vec<Slot>>>,
-    /// Asked who holds the other end of a new connection; `None` where the kernel does not tell
-    sockets: Option<Rc<SockDiag>>,
+    /// Asked who holds the other end of a new connection
+    witness: Rc<Witness>,
 }
 
 #[derive(Debug, Default)]
@@ -86,10 +86,10 @@ pub struct SendError {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(sockets: Option<SockDiag>) -> Self {
+    pub fn new(witness: Witness) -> Self {
         Self {
             peers: Rc::default(),
-            sockets: sockets.map(Rc::new),
+            witness: Rc::new(witness),
         }
     }
 
@@ -180,7 +180,7 @@ impl Pool {
             return Ok(());
         }
         for pause in LOOKS {
-            if let Some(owner) = origin.end.accepted_by(self.sockets.as_deref()) {
+            if let Some(owner) = origin.end.accepted_by(self.witness.sockets.as_ref()) {
                 // What is unknown may be known when it has answered.
                 return match owner {
                     Owner::Uid(..) => self.settle(guard, peer, origin, owner),
@@ -200,7 +200,7 @@ impl Pool {
         owner: Owner,
     ) -> Result<(), ProxyError> {
         origin.owner.set(Some(owner));
-        guard.settle(peer, &origin.end, owner, self.sockets.as_deref())
+        guard.settle(peer, &origin.end, owner, &self.witness)
     }
 
     fn take(&self, peer: &Arc<Peer>) -> Option<Lease> {
@@ -356,7 +356,7 @@ impl Lease {
         let vouched = match self.origin.owner.get() {
             Some(owner) => guard.allows(owner),
             None => {
-                let owner = self.origin.end.owner(self.pool.sockets.as_deref());
+                let owner = self.origin.end.owner(self.pool.witness.sockets.as_ref());
                 self.pool.settle(guard, &self.peer, &self.origin, owner)
             }
         };

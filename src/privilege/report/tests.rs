@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::super::needs::Ports;
+use super::super::needs::{Ports, Work};
+use super::super::seccomp::SeccompState;
 use super::super::status::Capabilities;
 use super::super::trial::Outcome;
 use super::*;
@@ -20,6 +21,15 @@ fn task(tid: u32) -> TaskState {
     }
 }
 
+fn landlock() -> LandlockState {
+    LandlockState {
+        abi: 7,
+        files: Kept::Full,
+        network: Kept::Full,
+        scopes: Kept::Full,
+    }
+}
+
 fn report() -> PrivilegeReport {
     let tried = |action: &str, outcome| Tried {
         action: action.to_owned(),
@@ -34,35 +44,48 @@ fn report() -> PrivilegeReport {
             home: None,
         },
         threads: Ok(vec![task(10), task(11)]),
-        needs: Needs {
-            connect: Ports::from_iter([3000, 3001]),
-            write: vec!["/var/log/lowport".into()],
-            ..Needs::default()
-        },
-        landlock: Ok(LandlockState {
-            abi: 7,
-            files: Kept::Full,
-            network: Kept::Full,
-            scopes: Kept::Full,
-        }),
-        seccomp: Ok(SeccompState {
-            filters: 3,
-            calls: vec!["accept4", "close"],
-        }),
-        tried: vec![
-            tried("become root", Outcome::Killed),
-            tried("open /etc/passwd", Outcome::Denied(Errno::EACCES)),
-        ],
-        broker: Some(TaskState {
-            uids: [0; 4],
-            capabilities: Capabilities {
-                effective: 0x400,
-                permitted: 0x400,
-                ..Capabilities::default()
+        walls: Walls {
+            needs: Needs {
+                connect: Ports::from_iter([3000, 3001]),
+                write: vec!["/var/log/lowport".into()],
+                ..Needs::default()
             },
-            ..task(12)
-        }),
-        supervisor: None,
+            landlock: Ok(landlock()),
+            seccomp: Ok(SeccompState {
+                filters: 3,
+                calls: vec!["accept4", "close"],
+            }),
+            tried: vec![
+                tried("become root", Outcome::Killed),
+                tried("open /etc/passwd", Outcome::Denied(Errno::EACCES)),
+            ],
+        },
+        broker: Some((
+            Ok(TaskState {
+                uids: [0; 4],
+                capabilities: Capabilities {
+                    effective: 0x404,
+                    permitted: 0x404,
+                    ..Capabilities::default()
+                },
+                ..task(12)
+            }),
+            Walls {
+                needs: Needs {
+                    work: Work::Answering,
+                    bind: Ports::from_iter([80]),
+                    read: vec!["/proc".into()],
+                    ..Needs::default()
+                },
+                landlock: Ok(landlock()),
+                seccomp: Ok(SeccompState {
+                    filters: 3,
+                    calls: vec!["close"],
+                }),
+                tried: vec![tried("open /", Outcome::Denied(Errno::EACCES))],
+            },
+        )),
+        supervisor: Some(Ok(task(13))),
         degraded: Vec::new(),
     }
 }
@@ -82,8 +105,16 @@ fn a_terminal_gets_it_aligned_and_short() {
   may bind      none
   may read      nothing
   may write     /var/log/lowport
-  broker        uid 0, capabilities: effective 400, permitted 400, inheritable 0, ambient 0, bounding 0, no new privs: yes, \
+  broker        uid 0, capabilities: effective 404, permitted 404, inheritable 0, ambient 0, bounding 0, no new privs: yes, \
          seccomp filters: 3
+    landlock    ABI 7: files full, network full, scopes full
+    seccomp     3 filters, 1 system calls left
+    may connect none
+    may bind    80
+    may read    /proc
+    may write   nothing
+    tried       1, all denied
+  supervisor    uid 65532, capabilities: none in any set, no new privs: yes, seccomp filters: 3
 
 tried in throwaway processes:
 
@@ -98,14 +129,14 @@ everything is enforced
 #[test]
 fn what_is_not_enforced_is_said_plainly() {
     let mut report = report();
-    report.landlock = Ok(LandlockState {
+    report.walls.landlock = Ok(LandlockState {
         abi: 3,
         files: Kept::Partial("ioctl".to_owned()),
         network: Kept::None("too old".to_owned()),
         scopes: Kept::Full,
     });
-    report.seccomp = Err("allow_degraded".to_owned());
-    report.tried[0].outcome = Outcome::Allowed;
+    report.walls.seccomp = Err("allow_degraded".to_owned());
+    report.walls.tried[0].outcome = Outcome::Allowed;
     report.degraded.push("the broker is missing".to_owned());
     let expected = [
         "landlock, files: partial: ioctl",
@@ -166,6 +197,47 @@ fn who_was_never_root_keeps_a_bounding_set_that_is_of_no_use() {
 }
 
 #[test]
+fn helpers_that_can_do_more_are_told() {
+    let with = |change: fn(&mut PrivilegeReport)| {
+        let mut report = report();
+        change(&mut report);
+        report.open().join("\n")
+    };
+    let told = with(|report| {
+        if let Some((Ok(broker), walls)) = &mut report.broker {
+            broker.capabilities.effective |= 1;
+            broker.seccomp = SeccompMode::Off;
+            walls.landlock = Err("no kernel".to_owned());
+            walls.tried[0].outcome = Outcome::Allowed;
+        }
+        report.supervisor = Some(Err("hidden".to_owned()));
+    });
+    for sentence in [
+        "the broker: capabilities are left: effective 1,",
+        "the broker: the seccomp filters are not on",
+        "the broker: landlock is off: no kernel",
+        "the broker: open /: ALLOWED",
+        "the supervisor could not be read back: hidden",
+    ] {
+        assert!(told.contains(sentence), "{sentence} in {told}");
+    }
+    let told = with(|report| {
+        let mut task = task(13);
+        task.capabilities.bounding = 0x400;
+        task.no_new_privs = false;
+        report.supervisor = Some(Ok(task));
+    });
+    assert!(
+        told.contains("the supervisor: capabilities are left"),
+        "{told}"
+    );
+    assert!(
+        told.contains("the supervisor: no_new_privs is not set"),
+        "{told}"
+    );
+}
+
+#[test]
 fn programs_get_every_fact() {
     let json = report().to_json();
     assert_eq!(json["mode"], "root");
@@ -182,13 +254,15 @@ fn programs_get_every_fact() {
     assert_eq!(json["tried"][0]["denied"], true);
     assert_eq!(
         json["broker"]["capabilities"]["effective"],
-        "0000000000000400"
+        "0000000000000404"
     );
-    assert!(json["supervisor"].is_null());
+    assert_eq!(json["broker"]["sandbox"]["needs"]["bind"], "80");
+    assert_eq!(json["broker"]["sandbox"]["tried"][0]["denied"], true);
+    assert_eq!(json["supervisor"]["tid"], 13);
     assert_eq!(json["open"], json!([]));
 
     let mut report = report();
-    report.landlock = Err("off".to_owned());
+    report.walls.landlock = Err("off".to_owned());
     report.threads = Err("hidden".to_owned());
     let json = report.to_json();
     assert_eq!(json["landlock"]["off"], "off");
