@@ -40,7 +40,7 @@ const SERVING: &[Named] = calls![
 /// What a process does that waits for questions and answers them, one after the other.
 const ANSWERING: &[Named] = calls![
     SYS_brk SYS_clock_gettime SYS_close SYS_exit_group SYS_getrandom SYS_madvise SYS_memfd_create SYS_munmap SYS_read
-    SYS_restart_syscall SYS_rt_sigreturn SYS_write
+    SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigreturn SYS_write
 ];
 const READING: &[Named] =
     calls![SYS_fstat SYS_getdents64 SYS_lseek SYS_newfstatat SYS_pread64 SYS_readlinkat SYS_statx];

@@ -383,6 +383,8 @@ fn a_running_lowport_is_checked_task_by_task_with_its_helpers() {
         .filter_map(|entry| entry["place"]["pid"].as_u64())
         .max()
         .expect("processes") as u32;
+    let broker = named("lowport-broker");
+    assert!(of(broker, "instance-seccomp") && of(broker, "instance-no-new-privs"));
     for pid in [named("lowport-app"), app] {
         assert!(of(pid, "instance-uid") && of(pid, "instance-seccomp"));
         assert!(of(pid, "instance-no-new-privs"), "{entries:?}");

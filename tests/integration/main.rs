@@ -2,6 +2,7 @@
 
 mod app;
 mod audit;
+mod broker;
 mod browser;
 mod checking;
 mod command_line;

@@ -15,18 +15,15 @@ use tokio::io::unix::AsyncFd;
 
 use super::process::Process;
 use super::wire::{Ask, Payload, Tell, Up, receive, send};
-use super::{Loaded, named, reach};
+use super::{KEPT, Loaded, named, reach};
 use crate::config::{self, Config, Files, Mistakes, Source};
 use crate::privilege::landlock::LandlockState;
 use crate::privilege::seccomp::{self, SeccompState};
 use crate::privilege::status::{TaskState, understood};
 use crate::privilege::trial::Tried;
 use crate::privilege::{
-    Adopted, Fork, Identity, Kept, Lesser, Needs, Walls, close_inherited, exit_now, fork, keep_only,
+    Adopted, Fork, Lesser, Needs, Walls, close_inherited, exit_now, fork, keep_only,
 };
-
-/// What a broker that is root stays root for.
-const KEPT: &[Kept] = &[Kept::NetBindService, Kept::DacReadSearch];
 
 /// A broker that has just been forked.
 #[derive(Debug)]
@@ -126,8 +123,6 @@ fn live(mut process: Process, needs: Option<Needs>) -> io::Result<()> {
     close_inherited(process.socket())?;
     nix::sys::prctl::set_name(c"lowport-broker")?;
     ignore_signals()?;
-    // The system's table of users may be read by modules, which are code, and none is let in later.
-    let _ = Identity::current();
     match ready(&mut process, needs) {
         Ok(up) => process.up(&up)?,
         Err(error) => return process.refuse(error.to_string()),

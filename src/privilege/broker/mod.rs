@@ -10,6 +10,8 @@
 mod link;
 mod process;
 mod reach;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use link::{Broker, Link};
@@ -18,7 +20,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Kept;
 use crate::config::{Config, Source};
+
+/// What a broker that is root stays root for.
+const KEPT: &[Kept] = &[Kept::NetBindService, Kept::DacReadSearch];
 
 /// What a reload brought.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use crate::config::{
     self, AccessLog, Config, Files, Given, LoadError, Mistake, Mistakes, Source, Span,
 };
 use crate::privilege::status::{essence, texts};
-use crate::privilege::{Adopted, Bound, Identity, Needs, bind, open_log};
+use crate::privilege::user::uid_in_passwd;
+use crate::privilege::{Adopted, Bound, Needs, bind, open_log};
 
 /// How often the files are looked at. No notification of the kernel's is used: those miss network file systems and
 /// mounts from outside a container, and this costs a few stat(2).
@@ -276,8 +277,8 @@ fn is_denied(error: &io::Error) -> bool {
 
 /// The number of a user, as text, in place of a file's contents.
 fn number(name: &str) -> Given {
-    let found = Identity::lookup(name).map(|found| found.uid.to_string().into_bytes());
-    Given(found.map_err(|_| nix::libc::ENOENT))
+    let found = uid_in_passwd(name).map(|uid| uid.to_string().into_bytes());
+    Given(found.ok_or(nix::libc::ENOENT))
 }
 
 /// Where a file that `config` names is named there.

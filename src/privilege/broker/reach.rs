@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use super::named;
 use crate::config::{AccessLog, Config, ExpectUser, Mistake, Mistakes, Source};
 use crate::privilege::needs::{Needs, Ports, Work};
+use crate::privilege::user::PASSWD;
 
 /// What a reload may always bring listeners on: they are what lowport is there for.
 const PORTS: [u16; 2] = [80, 443];
 /// The states of processes. Of others' no more than everybody may see: Landlock denies what takes the right to trace them.
 const PROC: &str = "/proc";
-/// What a user's number is found in by name, as far as they are there.
-const USERS: [&str; 2] = ["/etc/passwd", "/etc/nsswitch.conf"];
 /// Folders with the secrets of too many others to be read whole for the sake of one file in them.
 const TOO_WIDE: [&str; 10] = [
     "/", "/boot", "/dev", "/etc", "/home", "/root", "/run", "/sys", "/tmp", "/var",
@@ -38,8 +37,9 @@ pub(super) fn needs(source: &Source, config: &Config, mistakes: &Mistakes) -> Ne
         AccessLog::File(path) => places(path),
         _ => Vec::new(),
     };
-    let users = USERS.iter().filter_map(|path| fs::canonicalize(path).ok());
-    read.extend(users.chain([PROC.into()]));
+    // As far as it is there, and as long as it is the same file.
+    read.extend(fs::canonicalize(PASSWD).ok());
+    read.push(PROC.into());
     let ports = config.listeners().map(|(listener, _)| listener.addr.port());
     let ports = ports
         .chain(PORTS)

@@ -18,6 +18,16 @@ pub(crate) fn parent(pid: u32) -> u32 {
     parent.parse().expect("a number")
 }
 
+/// The one of this name that it has started.
+pub(crate) fn child(parent: u32, name: &str) -> u32 {
+    until(name, || {
+        let list = format!("/proc/{parent}/task/{parent}/children");
+        let list = std::fs::read_to_string(list).unwrap_or_default();
+        let mut pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.find(|pid| status(*pid, "Name").as_deref() == Some(name))
+    })
+}
+
 /// A line of its status; `None` when it is gone.
 pub(crate) fn status(pid: u32, key: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
