@@ -1,6 +1,7 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
 mod app;
+mod app_filter;
 mod audit;
 mod broker;
 mod browser;
