@@ -112,6 +112,7 @@ mod tests {
         let app = config.app.unwrap();
         assert_eq!((app.command, app.port), (vec!["node".to_owned()], 3000));
         assert_eq!(app.dir, std::path::Path::new("/etc/x/."));
+        assert!(app.sandbox);
         let addr: SocketAddr = "127.0.0.1:3000".parse().unwrap();
         assert_eq!(peers(&config.upstreams[0]), [&PeerAddr::Ip(addr)]);
         assert_eq!(config.routes.len(), 1);
@@ -119,12 +120,13 @@ mod tests {
 
     #[test]
     fn an_apps_upstream_can_be_written_but_not_its_peers() {
-        let app = "[app]\ncommand = [\"node\", \"x.js\"]\nport = 4000\nuser = \"node\"\n";
+        let app = "[app]\ncommand = [\"node\", \"x.js\"]\nport = 4000\nuser = \"node\"\nsandbox = false\n";
         let text =
             format!("{app}[upstream.b]\npeers = \"b:1\"\n[upstream.app]\nexpect_user = 1000\n");
         let config = parsed(&format!("{text}{ROUTE}"));
         assert_eq!(config.app_upstream(), Some(1));
         assert_eq!(config.upstreams[1].expect_user, ExpectUser::Uid(1000));
+        assert!(config.app.is_some_and(|app| !app.sandbox));
         let addr: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         assert_eq!(peers(&config.upstreams[1]), [&PeerAddr::Ip(addr)]);
         let told = mistakes(&format!("{app}[upstream.app]\npeers = \"b:1\"\n{ROUTE}"));

@@ -276,6 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sandbox_names_what_a_reload_may_bring() {
+        let none = parsed(ROUTE).sandbox;
+        assert_eq!(none, Sandbox::default());
+        let text = "[sandbox]\nconnect = \"1\"\nbind = [\"2\", \"3\"]\nread = [\"a\", \"/b\"]\n";
+        let sandbox = parsed(&format!("{text}{ROUTE}")).sandbox;
+        assert_eq!((sandbox.connect, sandbox.bind), (vec![1], vec![2, 3]));
+        let read: Vec<_> = sandbox.read.into_iter().map(|(folder, _)| folder).collect();
+        assert_eq!(read, ["/etc/x/a", "/b"].map(std::path::PathBuf::from));
+        let told = mistakes(&format!("[sandbox]\nbind = \"0\"\nread = \"\"\n{ROUTE}"));
+        assert!(told.contains("no port") && told.contains("empty"), "{told}");
+    }
+
+    #[test]
     fn what_is_written_is_taken() {
         let config = parsed(&format!(
             "[server]\nhttp = \":8080\"\nuser = 1000\nworkers = 3\nredirect_to_https = false\n\

@@ -114,15 +114,15 @@ fn renewed(lowport: &Lowport, before: &str) -> String {
 
 /// A folder that nobody but who runs the tests may enter.
 fn private(folder: &Path) {
-    fs::create_dir_all(folder).unwrap();
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir_all(folder).expect("made");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("permissions");
 }
 
 /// Puts `link` in the place of the one that may be there, in one step.
 fn relink(target: &str, link: &Path) {
     let next = link.with_file_name("next");
-    symlink(target, &next).unwrap();
-    fs::rename(next, link).unwrap();
+    symlink(target, &next).expect("linked");
+    fs::rename(next, link).expect("renamed");
 }
 
 /// A lowport whose certificate is what `furnish` has put at `site.pem` and `site.key` of `live` in a private folder.
@@ -143,7 +143,7 @@ fn with_certificate(furnish: impl Fn(&Path)) -> (Lowport, tempfile::TempDir) {
         args: &[],
     });
     // The private one instead of the harness's.
-    let text = fs::read_to_string(lowport.config()).unwrap();
+    let text = fs::read_to_string(lowport.config()).expect("a configuration");
     let own = "[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n";
     assert!(text.contains(own), "{text}");
     let seen = lowport.output().len();

@@ -161,10 +161,7 @@ mod tests {
         fs::create_dir_all(&archive).unwrap();
         fs::write(archive.join("key1.pem"), "").unwrap();
         symlink("../../archive/site/key1.pem", live.join("key.pem")).unwrap();
-        assert_eq!(
-            places(&live.join("key.pem")),
-            [live.clone(), archive.clone()]
-        );
+        assert_eq!(places(&live.join("key.pem")), [live.clone(), archive]);
         // As Kubernetes has it: the folder that the link leads to is another one next time.
         let secret = root.join("secret");
         fs::create_dir_all(secret.join("..1")).unwrap();
@@ -173,7 +170,7 @@ mod tests {
         symlink("..data/tls.key", secret.join("tls.key")).unwrap();
         let found = places(&secret.join("tls.key"));
         assert_eq!(found, [secret.clone(), secret.join("..1")]);
-        assert_eq!(outermost(found), [secret.clone()]);
+        assert_eq!(outermost(found), [secret]);
         // A circle has an end.
         symlink("b", root.join("a")).unwrap();
         symlink("a", root.join("b")).unwrap();
