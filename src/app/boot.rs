@@ -90,8 +90,8 @@ impl Boot {
             Snapshot::load(&self.source, &lasting).map_err(|mistakes| Failed::config(&mistakes))?;
         let mistakes = Mistakes::new(Arc::clone(&self.source));
         let users = Users::of(&snapshot.config, &mistakes);
-        let needs = Broker::needs(&self.source, &snapshot.config, &mistakes);
-        let broker_needs = self.sandbox.then_some(needs);
+        // Looked at again when the log is there.
+        Broker::needs(&self.source, &snapshot.config, &mistakes);
         let no_mistakes = || {
             if mistakes.is_empty() {
                 Ok(())
@@ -112,6 +112,9 @@ impl Boot {
             .map_err(|error| Failed::running("cannot open the access log", &error))?;
         let notify = Notify::open()
             .map_err(|error| Failed::running("cannot reach the service manager", &error))?;
+
+        let needs = Broker::needs(&self.source, &snapshot.config, &mistakes);
+        let broker_needs = self.sandbox.then_some(needs);
 
         // 3. Who stays behind: the broker, which keeps what a reload takes, and the app's supervisor, so that a restart of
         //    the app takes no privilege.

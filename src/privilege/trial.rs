@@ -18,6 +18,7 @@ use nix::unistd::{ForkResult, Uid, alarm, execv, pipe2, setresuid};
 
 use super::drop::Lesser;
 use super::fork::{Fork, exit_now, fork};
+use super::landlock::Kept;
 use super::needs::{Needs, Ports};
 use super::walls::Walls;
 use crate::config::Sandbox;
@@ -65,13 +66,20 @@ impl fmt::Display for Outcome {
     }
 }
 
-type Attempt = Box<dyn Fn() -> io::Result<()>>;
+/// Something to try.
+struct Attempt {
+    action: String,
+    /// Whether nothing but Landlock's rules on ports would deny it
+    is_on_ports: bool,
+    make: Box<dyn Fn() -> io::Result<()>>,
+}
 
 /// Tries what must not be possible, in throwaway processes that first become as little as `lesser` says, and put on the
 /// sandbox for `needs` just as this process will.
 ///
 /// One process tries on until it is killed, and then the next one goes on from there; each may take a second. What
-/// `needs` allows is not tried. The kernel's audit log gets a line for each kill.
+/// `needs` allows is not tried, nor what takes a port that this kernel's Landlock does not keep, which its state tells
+/// (before Linux 6.7). The kernel's audit log gets a line for each kill.
 ///
 /// # Errors
 /// When there is more than one thread, no process can be made, or the drop or the sandbox failed in one.
@@ -98,13 +106,18 @@ pub fn trial(needs: &Needs, lesser: Lesser<'_>) -> io::Result<Vec<Tried>> {
         }
         outcomes.extend(told.iter().take(left.len()).map(|told| outcome(*told)));
         if told.len() < left.len() {
-            outcomes.push(last_outcome(ended));
+            outcomes.push(Some(last_outcome(ended)));
         }
     }
     Ok(attempts
         .into_iter()
         .zip(outcomes)
-        .map(|((action, _), outcome)| Tried { action, outcome })
+        .filter_map(|(attempt, outcome)| {
+            outcome.map(|outcome| Tried {
+                action: attempt.action,
+                outcome,
+            })
+        })
         .collect())
 }
 
@@ -112,29 +125,37 @@ pub fn trial(needs: &Needs, lesser: Lesser<'_>) -> io::Result<Vec<Tried>> {
 const NO_SANDBOX: u8 = 255;
 /// Told of a failure that has no number; no error has a number that large.
 const NO_NUMBER: u8 = 254;
+/// Told of what was not tried.
+const NOT_TRIED: u8 = 253;
 
 /// Puts the sandbox on and tells how each attempt went: 0, or the error's number; or why there is none. The exit code.
-fn try_all(
-    needs: &Needs,
-    lesser: Lesser<'_>,
-    attempts: &[(String, Attempt)],
-    mut told: File,
-) -> u8 {
+fn try_all(needs: &Needs, lesser: Lesser<'_>, attempts: &[Attempt], mut told: File) -> u8 {
     // Sends SIGALRM, which ends the process.
     alarm::set(1);
-    let sandboxed = || -> io::Result<()> {
+    let sandboxed = || -> io::Result<Walls> {
         // Being killed would leave one.
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         lesser.now()?;
         // Whole: what may be left out would show as allowed.
-        Walls::put_on(needs.clone(), Vec::new(), &Sandbox::default()).map(drop)
+        Walls::put_on(needs.clone(), Vec::new(), &Sandbox::default())
     };
-    if let Err(error) = sandboxed() {
-        let _ = told.write_all(error.to_string().as_bytes());
-        return NO_SANDBOX;
-    }
-    for (_, attempt) in attempts {
-        if told.write_all(&[number(attempt())]).is_err() {
+    let walls = match sandboxed() {
+        Ok(walls) => walls,
+        Err(error) => {
+            let _ = told.write_all(error.to_string().as_bytes());
+            return NO_SANDBOX;
+        }
+    };
+    let keeps_ports = walls
+        .landlock
+        .is_ok_and(|state| !matches!(state.network, Kept::None(_)));
+    for attempt in attempts {
+        let outcome = if attempt.is_on_ports && !keeps_ports {
+            NOT_TRIED
+        } else {
+            number((attempt.make)())
+        };
+        if told.write_all(&[outcome]).is_err() {
             return NO_NUMBER;
         }
     }
@@ -151,16 +172,17 @@ fn number(result: io::Result<()>) -> u8 {
     }
 }
 
-/// Of an attempt that was told of.
-fn outcome(told: u8) -> Outcome {
-    match told {
+/// Of an attempt that was told of; `None` if it was not made.
+fn outcome(told: u8) -> Option<Outcome> {
+    Some(match told {
         0 => Outcome::Allowed,
         NO_NUMBER => Outcome::Unknown,
+        NOT_TRIED => return None,
         number => match Errno::from_raw(number.into()) {
             errno @ (Errno::EPERM | Errno::EACCES) => Outcome::Denied(errno),
             errno => Outcome::LetThrough(errno),
         },
-    }
+    })
 }
 
 /// Of the attempt after which nothing was told any more.
@@ -173,9 +195,17 @@ fn last_outcome(ended: WaitStatus) -> Outcome {
     }
 }
 
-fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
-    let mut attempts: Vec<(String, Attempt)> = Vec::new();
-    let mut add = |action: &str, attempt: Attempt| attempts.push((action.to_owned(), attempt));
+fn attempts(needs: &Needs) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    let mut try_with = |action: &str, is_on_ports, make| {
+        attempts.push(Attempt {
+            action: action.to_owned(),
+            is_on_ports,
+            make,
+        });
+    };
+    let mut add =
+        |action: &str, make: Box<dyn Fn() -> io::Result<()>>| try_with(action, false, make);
     let root = Uid::from_raw(0);
     add(
         "become root (setresuid)",
@@ -207,19 +237,22 @@ fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
             Box::new(move || File::open(path).map(drop)),
         );
     }
+    add("talk to the kernel (socket AF_NETLINK)", Box::new(netlink));
+    // Where there are none at all, seccomp denies the call.
     if let Some(port) = not_in(&needs.bind, 81) {
-        add(
+        try_with(
             &format!("bind port {port}"),
+            !needs.bind.is_none(),
             Box::new(move || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)),
         );
     }
     if let Some(port) = not_in(&needs.connect, 1) {
-        add(
+        try_with(
             &format!("connect to port {port} on loopback"),
+            !needs.connect.is_none(),
             Box::new(move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop)),
         );
     }
-    add("talk to the kernel (socket AF_NETLINK)", Box::new(netlink));
     attempts
 }
 
@@ -333,9 +366,9 @@ mod tests {
             "open /etc/passwd: denied (EPERM)".to_owned(),
             "open /etc/shadow: denied (EPERM)".to_owned(),
             "open /proc/self/mem: denied (EPERM)".to_owned(),
+            "talk to the kernel (socket AF_NETLINK): denied (EPERM)".to_owned(),
             "bind port 81: denied (EPERM)".to_owned(),
             "connect to port 2 on loopback: denied (EACCES)".to_owned(),
-            "talk to the kernel (socket AF_NETLINK): denied (EPERM)".to_owned(),
         ];
         assert_eq!(told.lines().collect::<Vec<_>>(), expected);
     }
@@ -362,8 +395,8 @@ mod tests {
     #[test]
     fn the_attempts_work_where_there_is_no_sandbox() {
         let mut outcomes = Vec::new();
-        for (action, attempt) in attempts(&needs()) {
-            let (told, ended) = run(|| Ok(outcome(number(attempt())).to_string()));
+        for Attempt { action, make, .. } in attempts(&needs()) {
+            let (told, ended) = run(|| Ok(outcome(number(make())).unwrap().to_string()));
             let told = if told.is_empty() && ended == Ended::Returned {
                 Outcome::Allowed.to_string()
             } else {
@@ -412,6 +445,7 @@ mod tests {
             assert_eq!(last_outcome(ended), Outcome::Unknown);
         }
         assert!(!Outcome::Unknown.is_denied());
+        let outcome = |number| outcome(number).unwrap();
         let refused = outcome(libc::ECONNREFUSED as u8);
         assert_eq!(refused, Outcome::LetThrough(Errno::ECONNREFUSED));
         assert!(!refused.is_denied() && !outcome(0).is_denied());

@@ -296,6 +296,36 @@ fn the_access_log_is_opened_anew_in_its_folder() {
     written(&log);
 }
 
+/// The file itself is let be written, and what takes its place is not.
+#[test]
+fn an_access_log_among_others_files_is_written_as_long_as_it_is_the_same_file() {
+    let log = tempfile::Builder::new()
+        .prefix("lowport-test-")
+        .tempfile_in("/tmp")
+        .unwrap();
+    let path = log.path().to_owned();
+    // Lowport makes it.
+    log.close().unwrap();
+    let lowport = Lowport::start(&format!(
+        "[log]\naccess = \"{}\"\n{RESPOND}",
+        path.display()
+    ));
+    let seen = lowport.output().len();
+    lowport.signal(Signal::SIGHUP);
+    lowport.wait_for_after(seen, " reloaded");
+    raw::exchange(lowport.http, GET);
+    until("a record", || {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        text.contains("GET / ").then_some(())
+    });
+    assert!(!lowport.output().iter().any(|line| line.contains("ERROR")));
+    fs::remove_file(&path).unwrap();
+    let seen = lowport.output().len();
+    lowport.signal(Signal::SIGUSR1);
+    let line = lowport.wait_for_after(seen, "cannot reopen the access log");
+    assert!(line.contains("the broker's sandbox reaches"), "{line}");
+}
+
 /// What is next to the file is nobody's business, so that only the file is opened, and one that takes its place is another.
 #[test]
 fn a_configuration_among_others_files_is_read_as_long_as_it_is_the_same_file() {
@@ -401,6 +431,34 @@ fn what_the_kernel_does_not_have_is_fatal_unless_the_file_allows_it() {
         lowport.wait_for(&format!("not closed: the broker: {layer} is off"));
         lowport.wait_for(" ready ");
     }
+}
+
+/// Linux 5.13 to 6.6, as Debian 12 and Ubuntu 22.04 have it.
+#[test]
+fn a_kernel_that_keeps_files_but_no_ports_is_served_and_told() {
+    let strace = "strace -f -qq -o /dev/null -e inject=landlock_create_ruleset:retval=3:when=1";
+    let strace: Vec<&str> = strace.split(' ').collect();
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skipped(
+            "a kernel that keeps no ports",
+            "there is no strace (apt-get install strace)",
+        );
+    }
+    let setup = Setup {
+        server: "redirect_to_https = false",
+        rest: "[[route]]\nto = \"http://127.0.0.1:3999\"\n",
+        args: &[],
+    };
+    let lowport = Lowport::within(&strace, &setup);
+    for whose in ["", "the broker: "] {
+        let open = format!("not closed: {whose}landlock, network: none: ports are not kept");
+        lowport.wait_for(&open);
+    }
+    let lines = lowport.output();
+    assert!(
+        !lines.iter().any(|line| line.contains("ALLOWED")),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -207,7 +207,13 @@ impl Process {
         match &self.config.log.access {
             AccessLog::File(path) => match open_log(path) {
                 Ok(file) => self.tell(&Tell::Log, &[file.as_raw_fd()]),
-                Err(error) => self.refuse(format!("{}: {error}", path.display())),
+                Err(error) => {
+                    let why = format!("{}: {error}", path.display());
+                    self.refuse(match &self.needs {
+                        Some(needs) if is_denied(&error) => format!("{why}: {}", remedy(needs)),
+                        _ => why,
+                    })
+                }
             },
             _ => self.refuse("the access log is no file".to_owned()),
         }

@@ -80,8 +80,8 @@ pub(super) fn remedy(needs: &Needs) -> String {
     let places = needs.read.iter().chain(&needs.write);
     let places: Vec<_> = places.map(|place| place.display().to_string()).collect();
     format!(
-        "the broker's sandbox reaches what was named at start: {}. Restart lowport; folders that files are to come from \
-         later can be named in sandbox.read",
+        "the broker's sandbox reaches what was there at start, and not what has taken its place: {}. Restart lowport; folders \
+         that files are to come from later can be named in sandbox.read",
         places.join(", ")
     )
 }
