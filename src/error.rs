@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::http1::Refusal;
+
 /// Whose fault an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -22,6 +24,8 @@ pub enum Fault {
 pub enum ProxyError {
     /// The request breaks a rule of HTTP, or one that keeps routing unambiguous.
     BadRequest(&'static str),
+    /// The request, or its body, is not as RFC 9112 has it, or past a limit.
+    Refused(Refusal),
     /// TRACE, or CONNECT outside RFC 8441.
     MethodRefused,
     /// No route matches.
@@ -58,6 +62,7 @@ impl ProxyError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BodyAborted => StatusCode::BAD_REQUEST,
+            Self::Refused(refusal) => refusal.status(),
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -84,6 +89,7 @@ impl ProxyError {
     pub fn public(&self) -> &'static str {
         match self {
             Self::BadRequest(why) => why,
+            Self::Refused(refusal) => refusal.why(),
             Self::MethodRefused => "This method is not served here.",
             Self::NoRoute => "No route matches this address.",
             Self::BodyTooLarge(_) => {
@@ -106,6 +112,7 @@ impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadRequest(why) => write!(f, "bad request: {why}"),
+            Self::Refused(refusal) => write!(f, "refused: {}", refusal.why()),
             Self::MethodRefused => f.write_str("method refused"),
             Self::NoRoute => f.write_str("no route"),
             Self::BodyTooLarge(limit) => {
@@ -149,6 +156,21 @@ impl std::error::Error for ProxyError {
             _ => None,
         }
     }
+}
+
+/// An error with all of its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

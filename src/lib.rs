@@ -33,6 +33,7 @@ pub mod ctx;
 pub mod error;
 pub mod exec;
 pub mod http;
+pub mod http1;
 pub mod linger;
 pub mod observe;
 pub mod privilege;

@@ -14,12 +14,12 @@ use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
 use super::sandbox;
-use crate::child::{AppSpec, Supervisor};
-use crate::config::{self, Config, Mistake, Mistakes, Source, User};
+use crate::child::{AppSpec, Reaper, Supervisor};
+use crate::config::{self, App, Config, Mistake, Mistakes, Sandbox, Source, User};
 use crate::observe::LogSink;
 use crate::privilege::{
-    self, Adopted, Bound, Broker, Identity, Inherited, Inquirer, Lesser, Mode, Notify, Question,
-    SockDiag, Walls, Witness,
+    self, Adopted, Bound, Broker, Identity, Inherited, Inquirer, Lesser, Mode, Notify, OneThread,
+    Question, SockDiag, Walls, Witness,
 };
 use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
@@ -53,6 +53,7 @@ pub(super) struct Ready {
     pub(super) notify: Notify,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) supervisor: Option<Supervisor>,
+    pub(super) reaper: Reaper,
     pub(super) on_ready: Box<dyn FnOnce()>,
 }
 
@@ -80,6 +81,10 @@ impl Failed {
 
 impl Boot {
     pub(super) fn start(self) -> Result<Ready, Failed> {
+        // 0. Alone, or what is given up would not be given up by all of the process.
+        OneThread::check().map_err(|error| Failed::running("not started", &error))?;
+        let reaper = Reaper::new();
+
         // 1. Nothing is bound before the whole configuration is valid.
         let inherited = privilege::inherited()
             .map_err(|error| Failed::running("socket activation", &io::Error::other(error)))?;
@@ -131,12 +136,10 @@ impl Boot {
                 command: app.command.clone(),
                 dir: app.dir.clone(),
                 user: users.app,
-                port: app.port,
-                extra_ca: self.app_ca,
+                listens: app.listens.clone(),
+                extra_ca: self.app_ca.clone(),
                 longest_pause: longest_pause(self.dev),
-                // Whoever develops an app may want to trace and to contain what it starts.
-                sandbox: (self.sandbox && app.sandbox && !self.dev)
-                    .then(|| snapshot.config.sandbox.clone()),
+                sandbox: self.app_sandbox(&snapshot.config, app),
             };
             let (started, state) = Supervisor::spawn(spec)
                 .map_err(|error| Failed::running("cannot start the app's supervisor", &error))?;
@@ -195,6 +198,7 @@ impl Boot {
             notify,
             workers,
             supervisor,
+            reaper,
             on_ready: self.on_ready,
         })
     }
@@ -236,6 +240,21 @@ pub fn check_surroundings(source: &Source, config: &Config, mistakes: &Mistakes)
 }
 
 impl Boot {
+    /// What the app's filter may do without, or why it has none.
+    fn app_sandbox(&self, config: &Config, app: &App) -> Result<Sandbox, String> {
+        let why = if !self.sandbox {
+            "--no-sandbox"
+        } else if !app.sandbox {
+            "[app] has `sandbox = false`"
+        } else if self.dev {
+            // Whoever develops an app may want to trace and to contain what it starts.
+            "lowport dev"
+        } else {
+            return Ok(config.sandbox.clone());
+        };
+        Err(why.to_owned())
+    }
+
     /// What the passed sockets are for.
     fn adopted(&self, inherited: &[Inherited]) -> Result<Vec<Adopted>, Failed> {
         if inherited.is_empty() {
@@ -272,17 +291,25 @@ impl Users {
         let app = config.app.as_ref().and_then(|app| match &app.user {
             Some(user) => identity("app.user", user, mistakes),
             None => {
-                mistakes.push(
-                    Mistake::new(
-                        app.span.clone(),
-                        "[app] has no user, and lowport was started as root",
-                    )
-                    .help("add `user = \"node\"`: the app must not run as root"),
-                );
+                mistakes.push(nobody(app));
                 None
             }
         });
         Self { proxy, app }
+    }
+}
+
+/// Nobody was named for the app, and it must not run as root.
+fn nobody(app: &App) -> Mistake {
+    match &app.span {
+        Some(_) => Mistake::new(
+            app.span.clone(),
+            "[app] has no user, and lowport was started as root",
+        )
+        .help("add `user = \"node\"`: the app must not run as root"),
+        // Who called sudo, and a user of that name, would have been taken.
+        None => Mistake::new(None, "the app must not run as root, as lowport was started")
+            .help("make a user for it: `useradd --create-home node`; or name one in a configuration: [app] user = \"...\""),
     }
 }
 

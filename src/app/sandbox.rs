@@ -1,5 +1,7 @@
 //! The sandbox: what the worker is left with once it serves, and what is told of it.
 
+use std::io;
+
 use tracing::{debug, info, warn};
 
 use crate::config::{Config, Mistake, Mistakes, PeerAddr};
@@ -53,8 +55,11 @@ pub(super) fn check(needs: &Needs, next: &Config, mistakes: &Mistakes) {
     }
 }
 
-/// Says in the log what is on, and all that is open. `report` is the whole, where the threads could be read back.
-pub(super) fn tell(walls: &Walls, report: Option<&PrivilegeReport>) {
+/// Says in the log what is on, and all that is open. `report` is the whole, where the processes could be read back.
+///
+/// # Errors
+/// What was read back is not what was put on.
+pub(super) fn tell(walls: &Walls, report: Option<&PrivilegeReport>) -> io::Result<()> {
     let calls = walls.seccomp.as_ref().map_or(0, |state| state.calls.len());
     let ports = &walls.needs.connect;
     let tried = walls.tried.len();
@@ -63,6 +68,14 @@ pub(super) fn tell(walls: &Walls, report: Option<&PrivilegeReport>) {
         _ => info!(calls, connects_to = %ports, tried, "sandboxed"),
     }
     if let Some(report) = report {
+        debug!("privileges:\n{report}");
+        let contradictions = report.contradictions();
+        if !contradictions.is_empty() {
+            return Err(io::Error::other(format!(
+                "the drop does not hold: {}",
+                contradictions.join("; ")
+            )));
+        }
         if let Some((_, walls)) = report.broker.as_ref().filter(|(_, walls)| walls.stand()) {
             let calls = walls.seccomp.as_ref().map_or(0, |state| state.calls.len());
             let tried = walls.tried.len();
@@ -71,6 +84,6 @@ pub(super) fn tell(walls: &Walls, report: Option<&PrivilegeReport>) {
         for open in report.open() {
             info!("privilege: not closed: {open}");
         }
-        debug!("privileges:\n{report}");
     }
+    Ok(())
 }

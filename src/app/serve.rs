@@ -15,9 +15,9 @@ use super::boot::Ready;
 use super::listeners::Listening;
 use super::reload::Reloader;
 use super::sandbox;
-use crate::child::{Following, Supervisor};
-use crate::privilege::report::{Helper, PrivilegeReport};
-use crate::privilege::{Broker, Link, Notify, Question};
+use crate::child::{Following, Reaper};
+use crate::privilege::report::{AppReport, Helper, PrivilegeReport};
+use crate::privilege::{self, Broker, Link, Notify, Question};
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
@@ -57,26 +57,36 @@ struct Signals {
     quit: Signal,
     int: Signal,
     usr1: Signal,
+    child: Signal,
+    reaper: Reaper,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(reaper: Reaper) -> std::io::Result<Self> {
         Ok(Self {
             hup: signal(SignalKind::hangup())?,
             term: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             int: signal(SignalKind::interrupt())?,
             usr1: signal(SignalKind::user_defined1())?,
+            child: signal(SignalKind::child())?,
+            reaper,
         })
     }
 
     async fn next(&mut self) -> Event {
-        tokio::select! {
-            _ = self.int.recv() => Event::Stop,
-            _ = self.term.recv() => Event::Drain,
-            _ = self.quit.recv() => Event::Drain,
-            _ = self.hup.recv() => Event::Reload,
-            _ = self.usr1.recv() => Event::Reopen,
+        loop {
+            return tokio::select! {
+                _ = self.int.recv() => Event::Stop,
+                _ = self.term.recv() => Event::Drain,
+                _ = self.quit.recv() => Event::Drain,
+                _ = self.hup.recv() => Event::Reload,
+                _ = self.usr1.recv() => Event::Reopen,
+                _ = self.child.recv() => {
+                    self.reaper.reap();
+                    continue;
+                }
+            };
         }
     }
 }
@@ -85,7 +95,7 @@ async fn attend(ready: Ready) -> ExitCode {
     match Attendant::new(ready).await {
         Ok(attendant) => attendant.run().await,
         Err(error) => {
-            error!(%error, "cannot attend to signals, the broker or the app");
+            error!(%error, "cannot serve");
             ExitCode::FAILURE
         }
     }
@@ -105,7 +115,8 @@ struct Attendant {
 
 impl Attendant {
     async fn new(ready: Ready) -> io::Result<Self> {
-        let signals = Signals::new()?;
+        let signals = Signals::new(ready.reaper.clone())?;
+        privilege::signals_are_followed();
         let mut reloader = Reloader {
             lasting: ready.lasting,
             listening: Listening::default(),
@@ -116,28 +127,37 @@ impl Attendant {
         // Read back before the first connection is taken: what cannot be proved does not serve.
         let report = match &mut reloader.broker {
             Some(broker) => {
-                let supervisor = ready.supervisor.as_ref().map(Supervisor::pid);
+                let app = match &ready.supervisor {
+                    Some(supervisor) => Some(AppReport {
+                        guardian: read_back(broker, supervisor.guardian()).await?,
+                        supervisor: read_back(broker, supervisor.pid()).await?,
+                        filters: supervisor.filters().clone(),
+                    }),
+                    None => None,
+                };
                 Some(PrivilegeReport {
                     mode: ready.mode,
                     identity: ready.user,
                     threads: broker.tasks().await?,
                     walls: ready.walls.clone(),
-                    supervisor: match supervisor {
-                        Some(pid) => Some(read_back(broker, pid).await?),
-                        None => None,
-                    },
                     broker: Some((read_back(broker, broker.pid).await?, broker.walls.clone())),
+                    app,
                     degraded: Vec::new(),
                 })
             }
             None => None,
         };
-        sandbox::tell(&ready.walls, report.as_ref());
+        sandbox::tell(&ready.walls, report.as_ref())?;
         let live = reloader.shared.live.load_full();
         reloader
             .listening
             .apply(&live.config, ready.bound, &ready.workers);
-        let app = ready.supervisor.map(Supervisor::follow).transpose()?;
+        let app = ready
+            .supervisor
+            .map(|supervisor| supervisor.follow(&ready.reaper))
+            .transpose()?;
+        // Those that have ended since this process began.
+        ready.reaper.reap();
         info!(
             listening = reloader.listening.describe(),
             workers = ready.workers.len(),

@@ -1,20 +1,19 @@
-//! The supervisor's process, from the fork to its end.
+//! The supervisor's process, from the fork to its end, and its guardian's.
 
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, gettid};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
+use super::guardian::{guard, kill_adopted, not_for_us};
 use super::output::Console;
 use super::reach;
 use super::running::App;
@@ -22,11 +21,11 @@ use super::state::AppState;
 use super::supervise::supervise;
 use super::supervisor::AppSpec;
 use super::wire::Report;
-use crate::privilege::{self, Identity};
+use crate::privilege::{self, Fork, Identity};
 
-/// How often a thread or process that is about to end is looked after.
+/// How often a thread that is about to end is looked after.
 const LOOK: Duration = Duration::from_millis(2);
-/// How long the last lines of output, and killing what is left, may take.
+/// How long the last lines of output may take.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The whole life of the process that was forked; `user` is who it becomes.
@@ -42,21 +41,35 @@ pub(super) fn run(spec: AppSpec, user: &Identity, socket: StdUnixStream) -> ! {
 
 fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result<()> {
     privilege::close_inherited(socket.as_raw_fd())?;
-    let (app, note) = match prepare(spec, user) {
-        Ok(prepared) => prepared,
+    not_for_us().thread_block()?;
+    let split = prepare(spec, user)
+        .and_then(|prepared| Ok((prepared, StdUnixStream::pair()?, privilege::fork()?)));
+    let (Prepared { app, note, filters }, (lifeline, guardians), side) = match split {
+        Ok(split) => split,
         Err(error) => {
             let refused = Report::Refused(error.to_string());
             return socket.write_all(refused.to_line().as_bytes());
         }
     };
+    if let Fork::Parent(supervisor) = side {
+        // What it kept open would not be seen to close when the other process ends.
+        drop((socket, lifeline));
+        guard(supervisor, guardians)
+    }
+    drop(guardians);
+    let pid = std::process::id();
+    let there = Report::Supervisor { pid, filters };
+    socket.write_all(there.to_line().as_bytes())?;
+    prctl::set_child_subreaper(true)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (console, printer) = Console::stdio()?;
     runtime.block_on(async {
         ignore_signals()?;
+        tokio::spawn(follow(lifeline, socket.try_clone()?)?);
         socket.set_nonblocking(true)?;
         let mut socket = UnixStream::from_std(socket)?;
         if let Some(note) = note {
-            // Not as the first line, which says that all is well.
+            // Not before the line that says that all is well.
             let first = Report::State(AppState::Starting { attempt: 1 });
             let lines = first.to_line() + &Report::Note(note).to_line();
             socket.write_all(lines.as_bytes()).await?;
@@ -74,8 +87,17 @@ fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result
     Ok(())
 }
 
+/// Ready to be two processes, with the same privileges.
+struct Prepared {
+    app: App,
+    /// What the user should know
+    note: Option<String>,
+    /// How many filters there are, or why none
+    filters: Result<usize, String>,
+}
+
 /// Becomes the app's user, with everything in reach that the app needs.
-fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<(App, Option<String>)> {
+fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<Prepared> {
     prctl::set_name(c"lowport-app")?;
     prctl::set_child_subreaper(true)?;
     let mut path = reach::search_path(&spec.dir, &[]);
@@ -102,47 +124,32 @@ fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<(App, Option<String
         }
     }
     privilege::become_user(user)?;
-    if let Some(sandbox) = &spec.sandbox {
-        privilege::confine_app(sandbox)?;
-    }
-    Ok((App { spec, path }, note))
+    let filters = match &spec.sandbox {
+        Ok(sandbox) => privilege::confine_app(sandbox)?,
+        Err(why) => Err(why.clone()),
+    };
+    let app = App { spec, path };
+    Ok(Prepared { app, note, filters })
 }
 
-/// Ctrl-C and the like reach the whole foreground group, and what becomes of the app is the proxy's decision. Not by
-/// ignoring them, which the app would inherit, but with handlers that do nothing.
+/// Closes the connection to the proxy when the guardian is gone, which ends all as if the proxy were.
+fn follow(lifeline: StdUnixStream, proxy: StdUnixStream) -> io::Result<impl Future<Output = ()>> {
+    lifeline.set_nonblocking(true)?;
+    let mut lifeline = UnixStream::from_std(lifeline)?;
+    Ok(async move {
+        // Nothing is ever sent.
+        let _ = lifeline.read_u8().await;
+        let _ = proxy.shutdown(Shutdown::Both);
+    })
+}
+
+/// What becomes of the app is the proxy's decision. Not by blocking or ignoring the signals, which the app would inherit,
+/// but with handlers that do nothing.
 fn ignore_signals() -> io::Result<()> {
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ] {
+    for signal in &not_for_us() {
         // The handler stays when what listens to it is dropped.
-        drop(signal(kind)?);
+        drop(unix::signal(SignalKind::from_raw(signal as i32))?);
     }
+    not_for_us().thread_unblock()?;
     Ok(())
-}
-
-/// Kills what left the app's group and was handed to us when its parent ended.
-fn kill_adopted() {
-    let children = format!("/proc/self/task/{}/children", gettid());
-    let deadline = Instant::now() + FLUSH;
-    while Instant::now() < deadline {
-        let list = std::fs::read_to_string(&children).unwrap_or_default();
-        let mut pids = list
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .peekable();
-        if pids.peek().is_none() {
-            return;
-        }
-        for pid in pids.map(Pid::from_raw) {
-            // Its own children come to us with that, so look again.
-            let _ = kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-        }
-        std::thread::sleep(LOOK);
-    }
 }

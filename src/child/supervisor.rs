@@ -5,28 +5,26 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::process;
+use super::reaper::Reaper;
 use super::state::{AppState, End, Seconds};
 use super::wire::{Lines, Report, stop_line};
-use crate::config::Sandbox;
+use crate::config::{AppAddr, Sandbox};
 use crate::privilege::{self, Fork, Identity};
 
 /// How much longer than the app's own deadline its supervisor may take to end.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often a process that is about to end is looked after.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The app to run, and how.
 #[derive(Debug, Clone)]
@@ -37,23 +35,26 @@ pub struct AppSpec {
     pub dir: PathBuf,
     /// Who runs it; `None` for whoever this process is, which must not be root then
     pub user: Option<Identity>,
-    /// What it is told in `PORT` and expected to listen on at 127.0.0.1
-    pub port: u16,
+    /// Where it is expected to listen. Where `user` is somebody else than the proxy, a socket is opened to all users
+    pub listens: AppAddr,
     /// PEM file of an authority that Node trusts besides its own, unless `NODE_EXTRA_CA_CERTS` is set already
     pub extra_ca: Option<PathBuf>,
     /// How long it is at most until an app that crashes again and again is started again
     pub longest_pause: Duration,
-    /// What the filter of its system calls may be left out for; `None` for no filter
-    pub sandbox: Option<Sandbox>,
+    /// Where the filter of its system calls may be left out; why it is not even tried
+    pub sandbox: Result<Sandbox, String>,
 }
 
 /// The process that runs the app, as the proxy sees it. Dropping it has the app stopped, too.
 #[derive(Debug)]
 pub struct Supervisor {
+    /// Its guardian, which ends as it does
     pid: Pid,
+    own_pid: u32,
+    filters: Result<usize, String>,
     socket: StdUnixStream,
     state: watch::Sender<AppState>,
-    port: u16,
+    listens: AppAddr,
 }
 
 impl Supervisor {
@@ -75,48 +76,59 @@ impl Supervisor {
             Fork::Child => process::run(spec, &user, theirs),
         };
         drop(theirs);
-        let first = match first_report(&ours) {
-            Ok(Report::State(state)) => state,
-            other => {
+        let (own_pid, filters, first) = match first_reports(&ours) {
+            Ok(first) => first,
+            Err(error) => {
                 let _ = waitpid(pid, None);
-                return Err(match other {
-                    Ok(Report::Refused(why)) => io::Error::other(why),
-                    Ok(_) => io::ErrorKind::InvalidData.into(),
-                    Err(error) => error,
-                });
+                return Err(error);
             }
         };
         let (state, receiver) = watch::channel(first);
         let supervisor = Self {
             pid,
+            own_pid,
+            filters,
             socket: ours,
             state,
-            port: spec.port,
+            listens: spec.listens,
         };
         Ok((supervisor, receiver))
     }
 
     /// Its process.
     pub fn pid(&self) -> u32 {
+        self.own_pid
+    }
+
+    /// The process above it, which ends what it leaves when it is killed.
+    pub fn guardian(&self) -> u32 {
         self.pid.as_raw().unsigned_abs()
     }
 
-    /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime.
+    /// How many filters keep system calls from it and from the app; why none do.
+    pub fn filters(&self) -> &Result<usize, String> {
+        &self.filters
+    }
+
+    /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime. `reaper` is whoever waits
+    /// for this process's children.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
     ///
     /// # Panics
     /// Outside a local runtime or a `LocalSet`.
-    pub fn follow(self) -> io::Result<Following> {
+    pub fn follow(self, reaper: &Reaper) -> io::Result<Following> {
+        reaper.expect(self.pid);
         self.socket.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(self.socket)?.into_split();
         let (stop, told) = oneshot::channel();
         let follower = Follower {
             pid: self.pid,
-            port: self.port,
+            listens: self.listens,
             state: self.state,
             orders: write,
+            reaper: reaper.clone(),
             started: Instant::now(),
         };
         let task = tokio::task::spawn_local(follower.follow(Lines::new(read), told));
@@ -142,9 +154,10 @@ impl Following {
 
 struct Follower {
     pid: Pid,
-    port: u16,
+    listens: AppAddr,
     state: watch::Sender<AppState>,
     orders: OwnedWriteHalf,
+    reaper: Reaper,
     /// When the app was last started
     started: Instant,
 }
@@ -170,7 +183,7 @@ impl Follower {
         let _ = self.orders.write_all(stop_line(deadline).as_bytes()).await;
         let gone = async {
             while let Ok(Some(_)) = reports.next().await {}
-            exit_of(self.pid).await
+            self.reaper.exit_of(self.pid).await
         };
         match timeout(deadline + GRACE, gone).await {
             Ok(_) => info!("app stopped"),
@@ -185,7 +198,9 @@ impl Follower {
         let state = match Report::from_line(line) {
             Some(Report::State(state)) => state,
             Some(Report::Note(note)) => return warn!("{note}"),
-            Some(Report::Refused(_)) | None => return debug!("unknown report from the supervisor"),
+            Some(Report::Supervisor { .. } | Report::Refused(_)) | None => {
+                return debug!("unknown report from the supervisor");
+            }
         };
         match &state {
             AppState::Starting { attempt } => {
@@ -193,9 +208,9 @@ impl Follower {
                 debug!(attempt, "app starting");
             }
             AppState::Ready => info!(
-                "app ready in {} ms on port {}",
+                "app ready in {} ms on {}",
                 self.started.elapsed().as_millis(),
-                self.port
+                self.listens
             ),
             AppState::Exited {
                 end: end @ End::NotStarted(_),
@@ -211,7 +226,10 @@ impl Follower {
     }
 
     async fn died(self) {
-        let how = timeout(GRACE, exit_of(self.pid)).await.ok().flatten();
+        let how = timeout(GRACE, self.reaper.exit_of(self.pid))
+            .await
+            .ok()
+            .flatten();
         let how = match how {
             Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
             Some(WaitStatus::Exited(_, code)) => format!("exited with code {code}"),
@@ -220,17 +238,6 @@ impl Follower {
         error!("the app's supervisor {how}: the app is not started again until lowport is");
         let why = format!("The app's supervisor {how}. Restart lowport to start the app again.");
         self.state.send_replace(AppState::Stopped(why));
-    }
-}
-
-/// Waits for the exit of a child that has closed its descriptors already; `None` if there is nothing to know.
-async fn exit_of(pid: Pid) -> Option<WaitStatus> {
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => sleep(LOOK).await,
-            Ok(status) => return Some(status),
-            Err(_) => return None,
-        }
     }
 }
 
@@ -264,8 +271,24 @@ fn checked(mut spec: AppSpec) -> io::Result<(AppSpec, Identity)> {
     Ok((spec, user))
 }
 
+/// The supervisor's process, its filters, and what it does first.
+fn first_reports(socket: &StdUnixStream) -> io::Result<(u32, Result<usize, String>, AppState)> {
+    let refused = |report| match report {
+        Report::Refused(why) => io::Error::other(why),
+        _ => io::ErrorKind::InvalidData.into(),
+    };
+    let (pid, filters) = match report(socket)? {
+        Report::Supervisor { pid, filters } => (pid, filters),
+        other => return Err(refused(other)),
+    };
+    match report(socket)? {
+        Report::State(state) => Ok((pid, filters, state)),
+        other => Err(refused(other)),
+    }
+}
+
 /// One line, and not a byte more: the rest belongs to the follower.
-fn first_report(mut socket: &StdUnixStream) -> io::Result<Report> {
+fn report(mut socket: &StdUnixStream) -> io::Result<Report> {
     let (mut line, mut byte) = (Vec::new(), [0]);
     loop {
         if socket.read(&mut byte)? == 0 {
@@ -289,6 +312,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::process::{Command, Stdio};
 
+    use nix::errno::Errno;
     use tokio::task::LocalSet;
 
     use super::*;
@@ -303,16 +327,15 @@ mod tests {
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        let first = match first_report(&ours).unwrap() {
-            Report::State(state) => state,
-            other => panic!("{other:?}"),
-        };
+        let (own_pid, filters, first) = first_reports(&ours).unwrap();
         let (state, receiver) = watch::channel(first);
         let supervisor = Supervisor {
             pid: Pid::from_raw(child.id().cast_signed()),
+            own_pid,
+            filters,
             socket: ours,
             state,
-            port: 3000,
+            listens: AppAddr::Port(3000),
         };
         (supervisor, receiver)
     }
@@ -320,13 +343,15 @@ mod tests {
     #[tokio::test]
     async fn states_are_published_until_the_app_is_stopped() {
         let (supervisor, mut state) = played_by(
-            r#"echo '{"starting":1}'; echo '{"note":"x"}'; echo '{"ready":true}'; read order; test "$order" = '{"stop_ms":5000}'"#,
+            r#"echo '{"supervisor":9,"filters":2}'; echo '{"starting":1}'; echo '{"note":"x"}'; echo '{"ready":true}'; read order; test "$order" = '{"stop_ms":5000}'"#,
         );
         assert_eq!(*state.borrow(), AppState::Starting { attempt: 1 });
         let pid = supervisor.pid;
+        assert_eq!((supervisor.pid(), supervisor.filters()), (9, &Ok(2)));
+        assert_eq!(supervisor.guardian(), pid.as_raw().unsigned_abs());
         LocalSet::new()
             .run_until(async {
-                let following = supervisor.follow().unwrap();
+                let following = supervisor.follow(&Reaper::new()).unwrap();
                 state
                     .wait_for(|state| *state == AppState::Ready)
                     .await
@@ -340,10 +365,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_supervisor_that_dies_is_told() {
-        let (supervisor, mut state) = played_by(r#"echo '{"starting":1}'; kill -9 $$"#);
+        let (supervisor, mut state) =
+            played_by(r#"echo '{"supervisor":9,"filters":2}'; echo '{"starting":1}'; kill -9 $$"#);
         LocalSet::new()
             .run_until(async {
-                let _following = supervisor.follow().unwrap();
+                let _following = supervisor.follow(&Reaper::new()).unwrap();
                 let stopped = state
                     .wait_for(|state| matches!(state, AppState::Stopped(_)))
                     .await;
@@ -353,15 +379,21 @@ mod tests {
     }
 
     #[test]
-    fn a_first_report_takes_no_byte_too_many() {
+    fn the_first_reports_take_no_byte_too_many() {
         let (ours, mut theirs) = StdUnixStream::pair().unwrap();
         theirs
             .write_all(b"{\"refused\":\"why\"}\n{\"ready\":true}\n")
             .unwrap();
-        assert_eq!(first_report(&ours).unwrap(), Report::Refused("why".into()));
-        assert_eq!(first_report(&ours).unwrap(), Report::State(AppState::Ready));
+        assert_eq!(report(&ours).unwrap(), Report::Refused("why".into()));
+        assert_eq!(report(&ours).unwrap(), Report::State(AppState::Ready));
+        theirs
+            .write_all(b"{\"supervisor\":9,\"filters\":2}\n{\"refused\":\"later\"}\n")
+            .unwrap();
+        assert_eq!(first_reports(&ours).unwrap_err().to_string(), "later");
+        theirs.write_all(b"{\"ready\":true}\n").unwrap();
+        assert!(first_reports(&ours).is_err(), "nobody is named");
         drop(theirs);
-        assert!(first_report(&ours).is_err());
+        assert!(report(&ours).is_err());
     }
 
     #[test]
@@ -370,10 +402,10 @@ mod tests {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             dir: dir.into(),
             user: Some(Identity::lookup(user).unwrap()),
-            port: 3000,
+            listens: AppAddr::Port(3000),
             extra_ca: None,
             longest_pause: Duration::from_secs(30),
-            sandbox: None,
+            sandbox: Err("a test".to_owned()),
         };
         let refused = |spec| checked(spec).unwrap_err().to_string();
         assert!(refused(spec("0", "/", &["node"])).contains("would run as root"));

@@ -56,6 +56,7 @@ pub(super) static LIMITS: Known = Known {
     header: "[limits]",
     keys: &[
         "request_head",
+        "request_target",
         "request_headers",
         "request_body",
         "connections",

@@ -11,6 +11,9 @@ use super::{Limits, Timeouts};
 /// Bytes of a request's head. Node's own limit is 16 KiB.
 const HEAD: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
+/// Bytes of a request's target. RFC 9110 section 4.1 asks for 8000; hyper takes 65534.
+const TARGET: RangeInclusive<u64> = 1 << 10..=60 << 10;
+
 /// Connections at most: more than a machine has ports and descriptors for.
 const CONNECTIONS: u64 = 10_000_000;
 
@@ -22,7 +25,8 @@ pub(super) fn limits(top: &Table<'_>) -> Limits {
         None => default,
     };
     Limits {
-        request_head: head(&table).unwrap_or(16 << 10),
+        request_head: bytes(&table, "request_head", "16KiB", &HEAD).unwrap_or(16 << 10),
+        request_target: bytes(&table, "request_target", "8KiB", &TARGET).unwrap_or(8 << 10),
         request_headers: match table.number("request_headers", 1..=1000) {
             Some(number) => number.value as usize,
             None => 100,
@@ -42,16 +46,21 @@ pub(super) fn route_limits(route: &Table<'_>, limits: &Limits) -> Limits {
     }
 }
 
-fn head(table: &Table<'_>) -> Option<usize> {
+fn bytes(
+    table: &Table<'_>,
+    key: &str,
+    example: &str,
+    range: &RangeInclusive<u64>,
+) -> Option<usize> {
     let within = |text: &str| {
         let size = values::size(text)?;
         let why = || {
-            let (min, max) = (show_size(*HEAD.start()), show_size(*HEAD.end()));
+            let (min, max) = (show_size(*range.start()), show_size(*range.end()));
             Wrong::new(format!("must be {min} to {max}"), "")
         };
-        HEAD.contains(&size).then_some(size).ok_or_else(why)
+        range.contains(&size).then_some(size).ok_or_else(why)
     };
-    let size = table.scalar("request_head", "a size such as \"16KiB\"", within)?;
+    let size = table.scalar(key, &format!("a size such as \"{example}\""), within)?;
     Some(size.value as usize)
 }
 
@@ -109,6 +118,7 @@ mod tests {
         let config = parsed(ROUTE);
         let limits = Limits {
             request_head: 16 << 10,
+            request_target: 8 << 10,
             request_headers: 100,
             request_body: Some(64 << 20),
             connections: Some(10_000),
@@ -161,6 +171,10 @@ mod tests {
         for (text, said) in [
             ("[limits]\nrequest_head = \"4KiB\"", "must be 8KiB to 1MiB"),
             ("[limits]\nrequest_head = 2000000", "must be 8KiB to 1MiB"),
+            (
+                "[limits]\nrequest_target = \"64KiB\"",
+                "must be 1KiB to 60KiB",
+            ),
             ("[limits]\nrequest_headers = 0", "must be 1 to 1000"),
             (
                 "[limits]\nrequest_body = 1.5",

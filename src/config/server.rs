@@ -170,9 +170,9 @@ pub(super) fn log(top: &Table<'_>) -> Log {
 pub(super) fn sandbox(top: &Table<'_>) -> Sandbox {
     let table = top.table("sandbox", &keys::SANDBOX);
     let ports = |key| {
-        let ports = table.list(key, |text| {
+        let ports = table.scalars(key, "a port or a list of ports", |text| {
             let port = text.parse().ok().filter(|port: &u16| *port != 0);
-            port.ok_or_else(|| Wrong::new("this is no port", "write it as text: \"3000\""))
+            port.ok_or_else(|| Wrong::new("this is no port", "ports are 1 to 65535: write 3001"))
         });
         values_of(ports.unwrap_or_default())
     };
@@ -279,7 +279,7 @@ mod tests {
     fn a_sandbox_names_what_a_reload_may_bring() {
         let none = parsed(ROUTE).sandbox;
         assert_eq!(none, Sandbox::default());
-        let text = "[sandbox]\nconnect = \"1\"\nbind = [\"2\", \"3\"]\nread = [\"a\", \"/b\"]\n";
+        let text = "[sandbox]\nconnect = \"1\"\nbind = [2, \"3\"]\nread = [\"a\", \"/b\"]\n";
         let sandbox = parsed(&format!("{text}{ROUTE}")).sandbox;
         assert_eq!((sandbox.connect, sandbox.bind), (vec![1], vec![2, 3]));
         let read: Vec<_> = sandbox.read.into_iter().map(|(folder, _)| folder).collect();
@@ -305,6 +305,31 @@ mod tests {
         assert!(!config.server.trusts("11.1.2.3".parse().unwrap()));
         assert_eq!(config.log.access, AccessLog::File("/etc/x/./a.log".into()));
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn ports_are_numbers_or_texts() {
+        for (written, ports) in [
+            ("3001", &[3001][..]),
+            ("\"3001\"", &[3001]),
+            ("[3001, \"3002\", 3003]", &[3001, 3002, 3003]),
+            ("[]", &[]),
+        ] {
+            let config = parsed(&format!("[sandbox]\nconnect = {written}\n{ROUTE}"));
+            assert_eq!(config.sandbox.connect, ports, "{written}");
+        }
+        for (written, said) in [
+            ("0", "this is no port"),
+            ("[3001, 65536]", "ports are 1 to 65535"),
+            ("\"http\"", "this is no port"),
+            ("-1", "this is no port"),
+            ("[3001, 3.5]", "must be a port or a list of ports"),
+            ("true", "must be a port or a list of ports"),
+        ] {
+            let told = mistakes(&format!("[sandbox]\nconnect = {written}\n{ROUTE}"));
+            assert!(told.contains(said), "{written}: {told}");
+            assert!(told.ends_with("1 mistake\n"), "{written}: {told}");
+        }
     }
 
     #[test]

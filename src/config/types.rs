@@ -159,6 +159,8 @@ pub enum LogFormat {
 pub struct Limits {
     /// Bytes of a request's head, 8 KiB to 1 MiB
     pub request_head: usize,
+    /// Bytes of a request's target, 1 KiB to 60 KiB
+    pub request_target: usize,
     /// Header fields of a request, 1 to 1000
     pub request_headers: usize,
     /// Bytes of a request's body
@@ -296,12 +298,30 @@ pub struct App {
     pub dir: PathBuf,
     /// Who runs it when lowport was started as root
     pub user: Option<User>,
-    /// The port that it is told in `PORT` and that it is expected to listen on, on loopback
-    pub port: u16,
+    /// Where it is expected to listen
+    pub listens: AppAddr,
     /// Whether system calls that no Node app makes are kept from it
     pub sandbox: bool,
-    /// Where `[app]` was written
+    /// Where `[app]` was written; `None` when the app is only on the command line
     pub span: Span,
+}
+
+/// Where the app listens, as it is told in `PORT`. Node takes either for a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppAddr {
+    /// A port of 127.0.0.1
+    Port(u16),
+    /// A Unix socket, by its absolute path
+    Socket(PathBuf),
+}
+
+impl fmt::Display for AppAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port}"),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[[route]]`

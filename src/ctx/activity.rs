@@ -66,6 +66,11 @@ impl Activity {
         }
     }
 
+    /// Whether no request is being answered.
+    pub fn is_between(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+
     /// Whether part of a head has arrived and the rest is awaited.
     pub fn in_head(&self) -> bool {
         self.in_head.load(Relaxed)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Activity;
+use super::{Activity, Intake};
 use crate::http::forwarded::Client;
 
 /// A client connection.
@@ -19,6 +19,8 @@ pub struct Conn {
     pub h2: bool,
     /// What it is doing
     pub activity: Arc<Activity>,
+    /// What its bytes are found to be
+    pub intake: Arc<Intake>,
 }
 
 impl Conn {
@@ -30,6 +32,7 @@ impl Conn {
             tls,
             h2,
             activity: Arc::new(Activity::new(h2)),
+            intake: Arc::default(),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 mod activity;
 mod conn;
+mod intake;
 mod request;
 mod worker;
 
 pub use activity::{Activity, Overdue};
 pub use conn::Conn;
+pub use intake::Intake;
 pub use request::RequestCtx;
 pub use worker::Worker;

@@ -72,6 +72,7 @@ impl RequestCtx {
     /// A request whose head has just arrived.
     pub fn begin<B>(worker: Rc<Worker>, conn: Rc<Conn>, request: &Request<B>) -> Self {
         conn.activity.request_began();
+        conn.intake.begin();
         Self {
             id: worker.ids.next(),
             logged: worker.log.is_on().then(|| Logged::of(request)),

@@ -39,7 +39,7 @@ const SERVING: &[Named] = calls![
 ];
 /// What a process does that waits for questions and answers them, one after the other.
 const ANSWERING: &[Named] = calls![
-    SYS_brk SYS_clock_gettime SYS_close SYS_exit_group SYS_getrandom SYS_madvise SYS_memfd_create SYS_munmap SYS_read
+    SYS_brk SYS_clock_gettime SYS_close SYS_exit_group SYS_getpid SYS_getrandom SYS_madvise SYS_memfd_create SYS_munmap SYS_read
     SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigreturn SYS_write
 ];
 const READING: &[Named] =

@@ -20,24 +20,26 @@ use crate::config::{Layer, Sandbox};
 ///
 /// They are answered EPERM, and clone3(2), whose flags no filter can read, ENOSYS: the C library falls back to clone(2).
 /// Nothing else changes, but programs of another architecture, such as 32-bit ones, end with SIGSYS. Sets no_new_privs.
+/// Returns how many filters are on, or why there are none.
 ///
 /// # Errors
 /// There is more than one thread; or the kernel has no seccomp filters, and `sandbox` does not allow that.
-pub fn confine_app(sandbox: &Sandbox) -> io::Result<()> {
+pub fn confine_app(sandbox: &Sandbox) -> io::Result<Result<usize, String>> {
     let _alone = OneThread::check()?;
-    let put_on = || -> io::Result<()> {
-        for filter in filters().map_err(io::Error::other)? {
-            apply_filter(&filter).map_err(io::Error::other)?;
+    let put_on = || -> io::Result<usize> {
+        let filters = filters().map_err(io::Error::other)?;
+        for filter in &filters {
+            apply_filter(filter).map_err(io::Error::other)?;
         }
         // Of no consequence. An emulated kernel may take a filter and not follow it.
         match unshare_nothing() {
-            Err(Errno::EPERM) => Ok(()),
+            Err(Errno::EPERM) => Ok(filters.len()),
             _ => Err(io::Error::other(
                 "the kernel took the filter for the app's system calls and does not follow it",
             )),
         }
     };
-    allowed(put_on(), Layer::Seccomp, sandbox).map(drop)
+    allowed(put_on(), Layer::Seccomp, sandbox)
 }
 
 #[expect(unsafe_code, reason = "nix has no flag that means nothing")]
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn what_no_app_does_is_refused_and_the_rest_goes_on() {
         let told = in_child(|| {
-            confine_app(&Sandbox::default())?;
+            assert_eq!(confine_app(&Sandbox::default())?, Ok(2));
             for (name, number) in APP_NEVER.iter().chain(APP_NEVER_HERE) {
                 assert_eq!(call(*number, 0), Err(Errno::EPERM), "{name}");
             }

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::broker::Broker;
 use super::drop;
 use super::landlock::{Kept, LandlockState};
 use super::mode::Mode;
 use super::needs::Needs;
-use super::status::{Capabilities, SeccompMode, TaskState, one_state};
+use super::status::{Capabilities, SeccompMode, TaskState, one_state, threads_json};
 use super::trial::Tried;
 use super::user::Identity;
 use super::walls::Walls;
@@ -27,8 +28,8 @@ pub struct PrivilegeReport {
     pub walls: Walls,
     /// The broker, where there is one, and its sandbox
     pub broker: Option<(Helper, Walls)>,
-    /// The app's supervisor, where there is one
-    pub supervisor: Option<Helper>,
+    /// The processes that look after the app, where there is one
+    pub app: Option<AppReport>,
     /// What else could not be enforced, a sentence each
     pub degraded: Vec<String>,
 }
@@ -36,34 +37,80 @@ pub struct PrivilegeReport {
 /// A process beside the one that serves, read back from the kernel; why not, where it cannot be read.
 pub type Helper = Result<TaskState, String>;
 
+/// The processes that look after the app, which is left what they are left.
+#[derive(Debug, Clone)]
+pub struct AppReport {
+    /// The upper one, which ends what the other leaves
+    pub guardian: Helper,
+    /// The one below, which starts the app
+    pub supervisor: Helper,
+    /// How many filters keep system calls from the app; why none have to
+    pub filters: Result<usize, String>,
+}
+
+impl AppReport {
+    fn helpers(&self) -> [(&'static str, &Helper); 2] {
+        [
+            ("the guardian", &self.guardian),
+            ("the supervisor", &self.supervisor),
+        ]
+    }
+}
+
 impl PrivilegeReport {
     /// Everything that is not as tight as it could be, a sentence each; empty when nothing is missing.
     pub fn open(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        match &self.threads {
-            Err(reason) => open.push(format!("the threads could not be read back: {reason}")),
-            Ok(threads) => match one_state(threads) {
-                Err(reason) => open.push(reason),
-                Ok(state) => self.check(state, &mut open),
-            },
+        let mut open = self.contradictions();
+        if let Err(reason) = &self.threads {
+            open.push(format!("the threads could not be read back: {reason}"));
+        }
+        for (who, helper) in self.helpers() {
+            if let Err(reason) = helper {
+                open.push(format!("{who} could not be read back: {reason}"));
+            }
         }
         open_walls("", &self.walls, &mut open);
-        if let Some((helper, walls)) = &self.broker {
-            let allowed = drop::Kept::DacReadSearch.bit() | drop::Kept::NetBindService.bit();
-            self.check_helper("the broker", helper, allowed, &mut open);
-            if let Ok(state) = helper
-                && walls.seccomp.is_ok()
-                && state.seccomp != SeccompMode::Filter
-            {
-                open.push("the broker: the seccomp filters are not on".to_owned());
-            }
+        if let Some((_, walls)) = &self.broker {
             open_walls("the broker: ", walls, &mut open);
         }
-        if let Some(helper) = &self.supervisor {
-            self.check_helper("the supervisor", helper, 0, &mut open);
+        if let Some(Err(reason)) = self.app.as_ref().map(|app| &app.filters) {
+            open.push(format!("the app: seccomp is off: {reason}"));
         }
         open.extend(self.degraded.iter().cloned());
         open
+    }
+
+    /// What was read back of the processes and is not what should have come of it, a sentence each: who finds that must
+    /// not serve.
+    pub fn contradictions(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Ok(threads) = &self.threads {
+            match one_state(threads) {
+                Err(reason) => found.push(reason),
+                Ok(state) => self.check(state, &mut found),
+            }
+        }
+        if let Some((Ok(state), walls)) = &self.broker {
+            let filters = walls.seccomp.as_ref().map_or(0, |seccomp| seccomp.filters);
+            self.check_helper("the broker", state, Broker::KEPT, filters, &mut found);
+        }
+        if let Some(app) = &self.app {
+            let filters = *app.filters.as_ref().unwrap_or(&0);
+            for (who, helper) in app.helpers() {
+                let Ok(state) = helper else { continue };
+                if state.is_root() {
+                    found.push(format!("{who} runs as {:?}", state.uids));
+                }
+                self.check_helper(who, state, &[], filters, &mut found);
+            }
+        }
+        found
+    }
+
+    /// Whoever is beside the process that serves.
+    fn helpers(&self) -> impl Iterator<Item = (&'static str, &Helper)> {
+        let broker = self.broker.iter().map(|(helper, _)| ("the broker", helper));
+        broker.chain(self.app.iter().flat_map(AppReport::helpers))
     }
 
     /// Compares what was read back with what should have come of it.
@@ -84,13 +131,9 @@ impl PrivilegeReport {
         if !state.no_new_privs {
             open.push("no_new_privs is not set".to_owned());
         }
-        if let Ok(seccomp) = &self.walls.seccomp {
-            let fewer = state
-                .seccomp_filters
-                .is_some_and(|on| (on as usize) < seccomp.filters);
-            if state.seccomp != SeccompMode::Filter || fewer {
-                open.push("the seccomp filters are not on".to_owned());
-            }
+        let filters = &self.walls.seccomp;
+        if !has_filters(state, filters.as_ref().map_or(0, |seccomp| seccomp.filters)) {
+            open.push("the seccomp filters are not on".to_owned());
         }
     }
 
@@ -103,18 +146,25 @@ impl PrivilegeReport {
         sets
     }
 
-    fn check_helper(&self, who: &str, helper: &Helper, allowed: u64, open: &mut Vec<String>) {
-        let state = match helper {
-            Ok(state) => state,
-            Err(reason) => return open.push(format!("{who} could not be read back: {reason}")),
-        };
+    fn check_helper(
+        &self,
+        who: &str,
+        state: &TaskState,
+        kept: &[drop::Kept],
+        filters: usize,
+        found: &mut Vec<String>,
+    ) {
+        let kept = u64::from(drop::Kept::set(kept));
         let mut sets = self.sets(state);
-        (sets.effective, sets.permitted) = (sets.effective & !allowed, sets.permitted & !allowed);
+        (sets.effective, sets.permitted) = (sets.effective & !kept, sets.permitted & !kept);
         if !sets.is_none() {
-            open.push(format!("{who}: capabilities are left: {sets}"));
+            found.push(format!("{who}: capabilities are left: {sets}"));
         }
         if !state.no_new_privs {
-            open.push(format!("{who}: no_new_privs is not set"));
+            found.push(format!("{who}: no_new_privs is not set"));
+        }
+        if !has_filters(state, filters) {
+            found.push(format!("{who}: the seccomp filters are not on"));
         }
     }
 
@@ -125,14 +175,12 @@ impl PrivilegeReport {
             "user": self.identity.name,
             "uid": self.identity.uid,
             "gid": self.identity.gid,
-            "threads": self.threads.as_ref().map_or_else(
-                |reason| json!({ "unknown": reason }),
-                |threads| threads.iter().map(task_json).collect(),
-            ),
+            "threads": threads_json(&self.threads),
             "broker": self.broker.as_ref().map(|(helper, walls)| {
                 with(helper_json(helper), json!({ "sandbox": walls_json(walls) }))
             }),
-            "supervisor": self.supervisor.as_ref().map(helper_json),
+            "guardian": self.app.as_ref().map(|app| helper_json(&app.guardian)),
+            "supervisor": self.app.as_ref().map(|app| helper_json(&app.supervisor)),
             "open": self.open(),
         });
         with(report, walls_json(&self.walls))
@@ -172,8 +220,9 @@ impl PrivilegeReport {
                 rows.push(("  tried", tried_row(&walls.tried)));
             }
         }
-        if let Some(helper) = &self.supervisor {
-            rows.push(("supervisor", helper_row(helper)));
+        if let Some(app) = &self.app {
+            rows.push(("guardian", helper_row(&app.guardian)));
+            rows.push(("supervisor", helper_row(&app.supervisor)));
         }
         rows
     }
@@ -206,6 +255,14 @@ impl fmt::Display for PrivilegeReport {
         }
         Ok(())
     }
+}
+
+/// Whether at least so many are on, or none has to be. It may have been born with others.
+fn has_filters(state: &TaskState, filters: usize) -> bool {
+    let fewer = state
+        .seccomp_filters
+        .is_some_and(|on| (on as usize) < filters);
+    filters == 0 || (state.seccomp == SeccompMode::Filter && !fewer)
 }
 
 /// What `walls` leave open, after `whose`.
@@ -275,11 +332,11 @@ fn tried_row(tried: &[Tried]) -> String {
 fn helper_row(helper: &Helper) -> String {
     match helper {
         Ok(task) => format!(
-            "uid {}, capabilities: {}, no new privs: {}, seccomp filters: {}",
+            "uid {}, capabilities: {}, no new privs: {}, seccomp: {}",
             task.uids[1],
             task.capabilities,
             yes(task.no_new_privs),
-            task.seccomp_filters.unwrap_or(0)
+            task.filters()
         ),
         Err(reason) => format!("UNKNOWN: {reason}"),
     }
@@ -379,31 +436,7 @@ fn with(mut object: Value, more: Value) -> Value {
 fn helper_json(helper: &Helper) -> Value {
     helper
         .as_ref()
-        .map_or_else(|reason| json!({ "unknown": reason }), task_json)
-}
-
-fn task_json(task: &TaskState) -> Value {
-    let set = |bits: u64| format!("{bits:016x}");
-    json!({
-        "tid": task.tid,
-        "uids": task.uids,
-        "gids": task.gids,
-        "groups": task.groups,
-        "capabilities": {
-            "inheritable": set(task.capabilities.inheritable),
-            "permitted": set(task.capabilities.permitted),
-            "effective": set(task.capabilities.effective),
-            "bounding": set(task.capabilities.bounding),
-            "ambient": set(task.capabilities.ambient),
-        },
-        "no_new_privs": task.no_new_privs,
-        "seccomp": match task.seccomp {
-            SeccompMode::Off => "off",
-            SeccompMode::Strict => "strict",
-            SeccompMode::Filter => "filter",
-        },
-        "seccomp_filters": task.seccomp_filters,
-    })
+        .map_or_else(|reason| json!({ "unknown": reason }), TaskState::to_json)
 }
 
 fn yes(is: bool) -> String {

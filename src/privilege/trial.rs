@@ -142,6 +142,7 @@ fn try_all(needs: &Needs, lesser: Lesser<'_>, attempts: &[Attempt], mut told: Fi
     let walls = match sandboxed() {
         Ok(walls) => walls,
         Err(error) => {
+            // Some of the filters may be on by now, but none that forbids to write.
             let _ = told.write_all(error.to_string().as_bytes());
             return NO_SANDBOX;
         }
@@ -428,6 +429,7 @@ mod tests {
         };
         let told = in_child(|| Ok(trial(&needs, Lesser::Already).unwrap_err().to_string()));
         assert!(told.contains("could not be tried"), "{told}");
+        assert!(told.contains("/nowhere/at/all"), "{told}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 
 use super::drop::Lesser;
 use super::fork::OneThread;
-use super::landlock::{self, Kept, LandlockState};
+use super::landlock::{self, LandlockState};
 use super::needs::{Needs, Ports};
 use super::seccomp::{self, SeccompState};
 use super::trial::{Tried, trial};
@@ -73,10 +73,7 @@ impl Walls {
     /// There is more than one thread; or a layer cannot be had, and `sandbox` does not allow that.
     pub fn put_on(needs: Needs, tried: Vec<Tried>, sandbox: &Sandbox) -> io::Result<Self> {
         let alone = OneThread::check()?;
-        let landlock = landlock::restrict(&needs, &alone).and_then(|state| match state.files {
-            Kept::None(why) => Err(io::Error::other(why)),
-            _ => Ok(state),
-        });
+        let landlock = landlock::restrict(&needs, &alone).and_then(LandlockState::or_none);
         let landlock = allowed(landlock, Layer::Landlock, sandbox)?;
         let seccomp = allowed(seccomp::confine(&needs, &alone), Layer::Seccomp, sandbox)?;
         Ok(Self {

@@ -5,20 +5,24 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
 use super::forward::forward;
 use super::reply::{Reply, ReplyBody};
 use super::{respond, tunnel};
-use crate::config::Action;
+use crate::config::{Action, Limits};
 use crate::ctx::{Conn, RequestCtx, Worker};
 use crate::error::{Fault, ProxyError};
 use crate::http::hop;
 use crate::http::host::{self, Host};
 use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
+use crate::http1::Refusal;
 use crate::linger::ClientBody;
 use crate::snapshot::Snapshot;
 
@@ -43,7 +47,8 @@ pub async fn handle(
     let expects = hop::has_token(request.headers(), &header::EXPECT, "100-continue");
     let request = request.map(|incoming| ClientBody::new(incoming, expects));
     let asks = respond::Asks::of(&request);
-    let mut ctx = RequestCtx::begin(worker, conn, &request);
+    let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+    let mut ctx = RequestCtx::begin(worker, Rc::clone(&conn), &request);
     let response = match serve(&snapshot, &mut ctx, request).await {
         Ok(Outcome::Reply(response)) => response,
         Ok(Outcome::Tunnel(response, ends)) => {
@@ -58,7 +63,15 @@ pub async fn handle(
         }
     };
     ctx.status = Some(response.status());
-    Ok(response.map(|body| Reply::new(body, ctx)))
+    let mut response = response.map(|body| Reply::new(body, ctx));
+    if conn.intake.settle() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        if let Some(upgrade) = upgrade {
+            tokio::task::spawn_local(end(upgrade));
+        }
+    }
+    Ok(response)
 }
 
 async fn serve(
@@ -66,6 +79,9 @@ async fn serve(
     ctx: &mut RequestCtx,
     request: Request<ClientBody>,
 ) -> Result<Outcome, ProxyError> {
+    if ctx.conn.h2 {
+        bound(&snapshot.config.limits, &request)?;
+    }
     let upgrade = upgrade::wanted(&request);
     let method = method(&request, upgrade)?;
     target::check(&request).map_err(ProxyError::BadRequest)?;
@@ -85,6 +101,26 @@ async fn serve(
             content_type,
         } => Ok(Outcome::Reply(respond::fixed(*status, body, content_type))),
     }
+}
+
+/// hyper hands over a connection that ends after a request for an upgrade, whatever came of that, and leaves the goodbye to
+/// whoever takes it.
+async fn end(upgrade: OnUpgrade) {
+    if let Ok(stream) = upgrade.await {
+        let _ = TokioIo::new(stream).shutdown().await;
+    }
+}
+
+/// What the inspector bounds in HTTP/1. Over HTTP/2, the library bounds the head as a whole.
+fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > limits.request_target) {
+        return Err(ProxyError::Refused(Refusal::TargetTooLong));
+    }
+    if request.headers().len() > limits.request_headers {
+        return Err(ProxyError::Refused(Refusal::TooManyFields));
+    }
+    Ok(())
 }
 
 /// The method that routes see. TRACE would show a client what the proxy adds, and CONNECT is for forward proxies.

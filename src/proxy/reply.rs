@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::body::IdleTimer;
 use crate::ctx::RequestCtx;
-use crate::upstream::Lease;
+use crate::upstream::{self, Lease};
 
 /// A response's body, and the request that it answers: dropping it ends the request.
 #[derive(Debug)]
@@ -30,9 +29,10 @@ pub(super) enum ReplyBody {
 /// A body that streams from a peer.
 #[derive(Debug)]
 pub(super) struct Streamed {
-    incoming: Incoming,
-    /// Given back with the last byte; dropped with it missing, it closes the connection
-    lease: Option<Lease>,
+    /// Dropped before its end, it closes the connection. `None` after its end
+    body: Option<(upstream::Body, Lease)>,
+    /// Why it broke off, until that is told
+    broke: Option<upstream::BodyError>,
     idle: IdleTimer,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Streamed {
 #[derive(Debug)]
 pub enum ReplyError {
     /// The upstream broke off
-    Upstream(hyper::Error),
+    Upstream(upstream::BodyError),
     /// The upstream stalled for `timeouts.upstream_idle`
     Idle(Duration),
 }
@@ -49,7 +49,7 @@ impl std::fmt::Display for ReplyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Upstream(error) => {
-                write!(f, "upstream broke off in mid-body: {}", super::chain(error))
+                write!(f, "upstream broke off in mid-body: {error}")
             }
             Self::Idle(limit) => write!(
                 f,
@@ -62,15 +62,15 @@ impl std::fmt::Display for ReplyError {
 impl std::error::Error for ReplyError {}
 
 impl ReplyBody {
-    /// What `incoming` yields, over the connection that `lease` holds. `idle` bounds the time between two reads.
-    pub(super) fn upstream(incoming: Incoming, lease: Lease, idle: Option<Duration>) -> Self {
-        if incoming.is_end_stream() {
-            lease.finish();
+    /// What `body` yields, over the connection that `lease` is for. `idle` bounds the time between two reads.
+    pub(super) fn upstream(body: upstream::Body, lease: Lease, idle: Option<Duration>) -> Self {
+        if body.is_end_stream() {
+            lease.finish(body);
             return Self::Empty;
         }
         Self::Upstream(Streamed {
-            incoming,
-            lease: Some(lease),
+            body: Some((body, lease)),
+            broke: None,
             idle: IdleTimer::new(idle),
         })
     }
@@ -78,15 +78,26 @@ impl ReplyBody {
 
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Some(error) = self.broke.take() {
+            return Poll::Ready(Some(Err(ReplyError::Upstream(error))));
+        }
+        let Some((body, _)) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.stop();
-                if self.incoming.is_end_stream() {
+                if body.is_end_stream() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ReplyError::Upstream(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                // Resetting a stream throws away what waits to be sent on it: that goes first.
+                self.broke = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
@@ -99,8 +110,8 @@ impl Streamed {
     }
 
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish();
+        if let Some((body, lease)) = self.body.take() {
+            lease.finish(body);
         }
     }
 }
@@ -173,7 +184,7 @@ impl Body for Reply {
         match &self.body {
             ReplyBody::Empty => true,
             ReplyBody::Full(bytes) => bytes.is_empty(),
-            ReplyBody::Upstream(streamed) => streamed.incoming.is_end_stream(),
+            ReplyBody::Upstream(streamed) => streamed.body.is_none(),
         }
     }
 
@@ -181,7 +192,10 @@ impl Body for Reply {
         match &self.body {
             ReplyBody::Empty => SizeHint::with_exact(0),
             ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Upstream(streamed) => streamed.incoming.size_hint(),
+            ReplyBody::Upstream(streamed) => match &streamed.body {
+                Some((body, _)) => body.size_hint(),
+                None => SizeHint::with_exact(0),
+            },
         }
     }
 }
@@ -189,7 +203,7 @@ impl Body for Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         let unfinished =
-            matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.lease.is_some());
+            matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.body.is_some());
         if unfinished {
             self.note(|| "client went away in mid-response".to_owned());
         }

@@ -152,13 +152,7 @@ pub(super) fn error(
     ctx: &RequestCtx,
     error: &ProxyError,
 ) -> Response<ReplyBody> {
-    let mut page = Page {
-        status: error.status(),
-        message: error.public().to_owned(),
-        id: ctx.id.to_string(),
-        detail: String::new(),
-        reload: false,
-    };
+    let mut page = Page::plain(error.status(), error.public(), ctx.id.to_string());
     if snapshot.dev {
         explain(&mut page, snapshot, asks, error);
     }
@@ -225,7 +219,7 @@ fn explain(page: &mut Page, snapshot: &Snapshot, asks: &Asks, error: &ProxyError
 }
 
 /// An error page in its three forms.
-struct Page {
+pub(super) struct Page {
     status: StatusCode,
     message: String,
     id: String,
@@ -234,7 +228,18 @@ struct Page {
 }
 
 impl Page {
-    fn text(&self) -> String {
+    /// A page that says no more than `message`.
+    pub(super) fn plain(status: StatusCode, message: &str, id: String) -> Self {
+        Self {
+            status,
+            message: message.to_owned(),
+            id,
+            detail: String::new(),
+            reload: false,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.status, self.message);
         if !self.detail.is_empty() {
             let _ = write!(text, "\n{}\n", self.detail.trim_end());

@@ -6,12 +6,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
 use crate::ctx::RequestCtx;
+use crate::stream::Stream;
 
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
@@ -24,10 +26,13 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// The two connections of a tunnel, each about to be upgraded.
+/// The two connections of a tunnel.
 pub(super) struct Ends {
+    /// About to be upgraded
     pub(super) client: OnUpgrade,
-    pub(super) upstream: OnUpgrade,
+    pub(super) upstream: Stream,
+    /// What the upstream said right behind its response's head
+    pub(super) early: Bytes,
 }
 
 /// Runs a tunnel by itself. The request that began it is logged when it ends.
@@ -39,14 +44,14 @@ pub(super) fn spawn(ends: Ends, ctx: RequestCtx) {
     };
     tokio::task::spawn_local(async move {
         let _guard = guard;
-        let (client, upstream) = match tokio::try_join!(ends.client, ends.upstream) {
-            Ok(ends) => ends,
+        let client = match ends.client.await {
+            Ok(client) => client,
             Err(error) => {
-                return counted.broke(format!("upgrade failed: {}", super::chain(&error)));
+                return counted.broke(format!("upgrade failed: {}", crate::error::chain(&error)));
             }
         };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        if let Err(error) = run(&mut client, &mut upstream, &mut counted.moved).await {
+        let (mut client, mut upstream) = (TokioIo::new(client), ends.upstream);
+        if let Err(error) = run(&mut client, &mut upstream, ends.early, &mut counted.moved).await {
             debug!(id = %counted.ctx.id, %error, "tunnel broken");
             counted.broke(format!("tunnel broken: {error}"));
         }
@@ -82,16 +87,28 @@ pub(super) struct Moved {
 }
 
 /// Copies both ways until both directions have ended. The end of one is passed on and leaves the other open, as TCP and
-/// TLS allow. `moved` counts along, so that a tunnel that is cut off is counted too.
+/// TLS allow. `early` was read from the upstream already. `moved` counts along, so that a tunnel that is cut off is
+/// counted too.
 ///
 /// # Errors
 /// The first error of either side, after which neither is of use.
-pub(super) async fn run<A, B>(client: &mut A, upstream: &mut B, moved: &mut Moved) -> io::Result<()>
+pub(super) async fn run<A, B>(
+    client: &mut A,
+    upstream: &mut B,
+    early: Bytes,
+    moved: &mut Moved,
+) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Direction::default(), Direction::default());
+    moved.down += early.len() as u64;
+    let mut up = Direction::default();
+    let mut down = Direction {
+        unflushed: !early.is_empty(),
+        pending: early.into(),
+        ..Direction::default()
+    };
     poll_fn(|cx| {
         let up_ended = up.poll(cx, client, upstream, &mut moved.up)?;
         let down_ended = down.poll(cx, upstream, client, &mut moved.down)?;
@@ -222,7 +239,9 @@ mod tests {
         let (mut far, mut app) = duplex(1000);
         let tunnel = async {
             let mut moved = Moved::default();
-            run(&mut near, &mut far, &mut moved).await.unwrap();
+            run(&mut near, &mut far, Bytes::new(), &mut moved)
+                .await
+                .unwrap();
             moved
         };
         let talk = async {
@@ -249,7 +268,9 @@ mod tests {
         let sent: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
         let tunnel = async {
             let mut moved = Moved::default();
-            run(&mut near, &mut far, &mut moved).await.unwrap();
+            run(&mut near, &mut far, Bytes::new(), &mut moved)
+                .await
+                .unwrap();
         };
         let send = async {
             client.write_all(&sent).await.unwrap();
@@ -279,6 +300,10 @@ mod tests {
         let mut moved = Moved::default();
         let mut client = client;
         client.write_all(b"x").await.unwrap();
-        assert!(run(&mut near, &mut far, &mut moved).await.is_err());
+        assert!(
+            run(&mut near, &mut far, Bytes::new(), &mut moved)
+                .await
+                .is_err()
+        );
     }
 }

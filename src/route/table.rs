@@ -144,6 +144,7 @@ pub(super) mod tests {
             strip_prefix: None,
             limits: Limits {
                 request_head: 16384,
+                request_target: 8 << 10,
                 request_headers: 100,
                 request_body: None,
                 connections: None,

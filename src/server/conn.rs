@@ -22,6 +22,7 @@ use super::watched::Watched;
 use super::worker::Client;
 use crate::ctx::{Conn, Overdue, Worker};
 use crate::exec::LocalExec;
+use crate::http1::{Bounds, Inspector, Refusal};
 use crate::proxy;
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
@@ -29,8 +30,10 @@ use crate::stream::Stream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
 const GOODBYE: Duration = Duration::from_secs(1);
-const TIMED_OUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How much is read and thrown away behind a refusal, in bytes, and for how long: closing with something unread would
+/// reset the connection, and the client might never see the answer.
+const LINGER_MOST: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
@@ -137,17 +140,40 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, sna
             speak(worker, client, conn, stream, head.freeze(), snapshot).await;
         }
         Ok(Err(_)) => {}
-        Err(_) => time_out(&mut stream, &head).await,
+        Err(_) => {
+            let conn = Conn::new(client.peer, client.local, false, false);
+            time_out(&worker, &conn, &mut stream, &head).await;
+        }
     }
 }
 
 /// Ends a connection whose request did not arrive in time. One that never began is told nothing: browsers connect on
 /// the chance that they will need it, and would show the answer to whatever they ask next.
-async fn time_out(stream: &mut Stream, head: &[u8]) {
-    if !head.is_empty() {
-        let _ = stream.write_all(TIMED_OUT).await;
+async fn time_out(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8]) {
+    if head.is_empty() {
+        let _ = stream.shutdown().await;
+    } else {
+        refuse(worker, conn, stream, head, Refusal::HeadTimeout).await;
     }
-    let _ = stream.shutdown().await;
+}
+
+/// Answers what is no request, and ends the connection.
+async fn refuse(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8], refusal: Refusal) {
+    let answer = proxy::refuse(worker, conn, head, refusal);
+    let last_word = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        let (mut rest, mut buffer) = (LINGER_MOST, [0; 4096]);
+        while rest > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                count => rest = rest.saturating_sub(count),
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    // Whether the client is there to hear it is its own affair.
+    let _ = timeout(LINGER, last_word).await;
 }
 
 async fn speak(
@@ -158,12 +184,25 @@ async fn speak(
     head: Bytes,
     snapshot: &Snapshot,
 ) {
-    let io = TokioIo::new(Watched::new(stream, head, Arc::clone(&conn.activity)));
     let service = {
         let (worker, conn) = (Rc::clone(&worker), Rc::clone(&conn));
         service_fn(move |request| proxy::handle(Rc::clone(&worker), Rc::clone(&conn), request))
     };
     let limits = &snapshot.config.limits;
+    let inspector = (!conn.h2).then(|| {
+        Inspector::new(Bounds {
+            head: limits.request_head,
+            target: limits.request_target,
+            fields: limits.request_headers,
+        })
+    });
+    let io = TokioIo::new(Watched::new(
+        stream,
+        head,
+        Arc::clone(&conn.activity),
+        Arc::clone(&conn.intake),
+        inspector,
+    ));
     if conn.h2 {
         let mut builder = http2::Builder::new(LocalExec);
         builder
@@ -188,8 +227,8 @@ async fn speak(
         builder
             .header_read_timeout(None)
             .max_headers(limits.request_headers)
-            .max_header_size(limits.request_head)
-            .max_buf_size(limits.request_head.max(64 * 1024));
+            // The inspector has the last word on the size of a head: hyper's bound lies beyond it.
+            .max_buf_size(limits.request_head.max(60 * 1024) + 4096);
         let mut serving = builder.serve_connection(io, service).with_upgrades();
         let end = drive(&worker, &client, &conn, |cx, say| {
             let mut serving = Pin::new(&mut serving);
@@ -199,11 +238,19 @@ async fn speak(
             serving.poll(cx)
         });
         let end = end.await;
-        if end == End::HeadTimeout
-            && let Some(parts) = serving.into_parts()
-        {
-            let mut stream = parts.io.into_inner().into_inner();
-            time_out(&mut stream, &parts.read_buf).await;
+        match end {
+            End::HeadTimeout | End::Refused(_) => {
+                if let Some(parts) = serving.into_parts() {
+                    let (mut stream, withheld) = parts.io.into_inner().into_parts();
+                    let head = [&parts.read_buf[..], &withheld].concat();
+                    match end {
+                        End::Refused(why) => refuse(&worker, &conn, &mut stream, &head, why).await,
+                        _ => time_out(&worker, &conn, &mut stream, &head).await,
+                    }
+                }
+            }
+            End::Malformed(ref why) => proxy::refused(&worker, &conn, why),
+            _ => {}
         }
         report(end);
     }
@@ -222,6 +269,10 @@ enum Say {
 enum End {
     Done,
     Broken(String),
+    /// hyper found something that is no request
+    Malformed(String),
+    /// The inspector did
+    Refused(Refusal),
     HeadTimeout,
     IdleTimeout,
 }
@@ -230,7 +281,8 @@ impl End {
     fn of(result: hyper::Result<()>) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(error) => Self::Broken(proxy::chain(&error)),
+            Err(error) if error.is_parse() => Self::Malformed(crate::error::chain(&error)),
+            Err(error) => Self::Broken(crate::error::chain(&error)),
         }
     }
 }
@@ -239,6 +291,8 @@ fn report(end: End) {
     match end {
         End::Done => {}
         End::Broken(error) => debug!(error, "client connection ended"),
+        End::Malformed(reason) => debug!(reason, "request refused"),
+        End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
     }
@@ -262,6 +316,14 @@ async fn drive(
     poll_fn(|cx| {
         if let Poll::Ready(result) = poll(cx, Say::Nothing) {
             return Poll::Ready(End::of(result));
+        }
+        // What was asked before it is answered first, to the last byte.
+        if let Some(refusal) = conn.intake.refusal()
+            && !refusal.in_body()
+            && conn.activity.is_between()
+            && conn.intake.has_written()
+        {
+            return Poll::Ready(End::Refused(refusal));
         }
         // Only now: a connection that had not read its first request yet would end without it.
         if client.draining(cx) && !leaving {

@@ -1,36 +1,102 @@
-//! A client's stream as hyper sees it: with what was sniffed put back in front, and with an eye on when bytes arrive.
+//! A client's stream as hyper sees it: with what was sniffed put back in front, and with an eye on what arrives and when.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::ctx::Activity;
+use crate::ctx::{Activity, Intake};
+use crate::http1::{Inspector, Refused};
 use crate::stream::Stream;
 
-/// A stream that reports its reads.
+/// How much of a refused head is kept for the log, in bytes.
+const KEPT: usize = 512;
+
+/// A stream that reports its reads, and passes on only what its inspector lets pass.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: Stream,
     head: Bytes,
     activity: Arc<Activity>,
+    intake: Arc<Intake>,
+    /// `None` where hyper speaks HTTP/2
+    inspector: Option<Inspector>,
+    withheld: Vec<u8>,
 }
 
 impl Watched {
     /// `head` is read before anything else comes from `stream`.
-    pub(super) fn new(stream: Stream, head: Bytes, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        head: Bytes,
+        activity: Arc<Activity>,
+        intake: Arc<Intake>,
+        inspector: Option<Inspector>,
+    ) -> Self {
         Self {
             stream,
             head,
             activity,
+            intake,
+            inspector,
+            withheld: Vec::new(),
         }
     }
 
-    pub(super) fn into_inner(self) -> Stream {
-        self.stream
+    /// The stream, and the beginning of what was refused.
+    pub(super) fn into_parts(self) -> (Stream, Vec<u8>) {
+        (self.stream, self.withheld)
+    }
+
+    /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
+    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
+        let Some(inspector) = &mut self.inspector else {
+            return Poll::Ready(Ok(()));
+        };
+        let bytes = &buf.filled()[before..];
+        if inspector.is_opaque() {
+            if self.intake.is_undecided() {
+                if !bytes.is_empty() {
+                    self.intake.pass_unseen();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            inspector.resume();
+        }
+        let looked = inspector.look(bytes);
+        if inspector.is_opaque() {
+            self.intake.undecide(inspector.heads());
+            if inspector.has_seen_beyond() {
+                self.intake.pass_unseen();
+            }
+        }
+        let Err(Refused { after, why }) = looked else {
+            return Poll::Ready(Ok(()));
+        };
+        let withheld = &bytes[after..];
+        self.withheld = withheld[..withheld.len().min(KEPT)].to_vec();
+        self.intake.refuse(why);
+        if after == 0 {
+            return self.stop();
+        }
+        buf.set_filled(before + after);
+        Poll::Ready(Ok(()))
+    }
+
+    /// What reading comes to after a refusal. A broken body breaks its request. A broken head is nobody's yet: requests
+    /// before it are still answered, and then the connection's own task answers it.
+    fn stop(&self) -> Poll<io::Result<()>> {
+        let (Some(why), Some(inspector)) = (self.intake.refusal(), &self.inspector) else {
+            return Poll::Pending;
+        };
+        if why.in_body() && self.intake.has_begun(inspector.heads()) {
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why.why())))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -40,18 +106,21 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.head.is_empty() {
+        if self.intake.refusal().is_some() {
+            return self.stop();
+        }
+        let before = buf.filled().len();
+        if self.head.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            if buf.filled().len() > before {
+                self.activity.bytes_arrived();
+            }
+        } else {
             let count = self.head.len().min(buf.remaining());
             buf.put_slice(&self.head[..count]);
             self.head.advance(count);
-            return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes_arrived();
-        }
-        read
+        self.inspect(buf, before)
     }
 }
 
@@ -61,7 +130,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.intake.set_blocked(written.is_pending());
+        written
     }
 
     fn poll_write_vectored(
@@ -69,7 +140,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.intake.set_blocked(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -77,7 +150,11 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_pending() {
+            self.intake.set_blocked(true);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A module imports from lower floors only; those that share one are blind to each other.
 const FLOORS: &[&[&str]] = &[
-    &["error", "exec", "linger", "stream", "http"],
+    &["exec", "linger", "stream", "http"],
+    &["http1"],
+    &["error"],
     &["body"],
     &["config"],
     &["privilege"],

@@ -2,6 +2,7 @@
 
 mod app;
 mod app_filter;
+mod app_socket;
 mod audit;
 mod broker;
 mod browser;
@@ -12,12 +13,18 @@ mod forwarding;
 mod guard;
 mod handshake;
 mod house;
+mod instance;
 mod ladder;
+mod least;
 mod lifecycle;
 mod load;
 mod privilege;
+mod refusals;
 mod regression;
 mod routing;
+mod run;
+mod supervision;
 mod support;
 mod upgrades;
 mod waiting;
+mod wire;

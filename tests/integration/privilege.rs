@@ -1,55 +1,10 @@
 //! What is left of root once lowport serves.
 
-use std::fs;
-use std::path::Path;
-
+use crate::support::Lowport;
 use crate::support::lowport::Setup;
-use crate::support::{Lowport, is_root, skipped};
+use crate::support::process::status;
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
-
-/// `Name: value` lines of a status file.
-fn status(path: &Path, name: &str) -> String {
-    let text = fs::read_to_string(path).expect("it runs");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.expect("such a line").trim().to_owned()
-}
-
-#[test]
-fn every_thread_of_the_worker_is_somebody_else_without_capabilities() {
-    if !is_root() {
-        return skipped(
-            "every_thread_of_the_worker_is_somebody_else_without_capabilities",
-            "needs root",
-        );
-    }
-    let lowport = Lowport::start(RESPOND);
-    let tasks: Vec<_> = fs::read_dir(format!("/proc/{}/task", lowport.pid()))
-        .unwrap()
-        .flatten()
-        .collect();
-    assert!(tasks.len() >= 3, "two workers and the main thread");
-    for task in tasks {
-        let file = task.path().join("status");
-        for (name, value) in [
-            ("Uid", "65532\t65532\t65532\t65532"),
-            ("Gid", "65532\t65532\t65532\t65532"),
-            ("Groups", ""),
-            ("NoNewPrivs", "1"),
-            ("CapInh", "0000000000000000"),
-            ("CapPrm", "0000000000000000"),
-            ("CapEff", "0000000000000000"),
-            ("CapBnd", "0000000000000000"),
-            ("CapAmb", "0000000000000000"),
-            ("Seccomp", "2"),
-            ("Seccomp_filters", "3"),
-        ] {
-            assert_eq!(status(&file, name), value, "{name}");
-        }
-    }
-}
 
 /// A number that a log line tells.
 fn told(line: &str, key: &str) -> usize {
@@ -85,8 +40,7 @@ fn without_the_sandbox_that_is_said() {
         args: &["--no-sandbox"],
     });
     lowport.wait_for("no sandbox why=--no-sandbox");
-    let file = format!("/proc/{}/status", lowport.pid());
-    assert_eq!(status(Path::new(&file), "Seccomp"), "0");
+    assert_eq!(status(lowport.pid(), "Seccomp").as_deref(), Some("0"));
 }
 
 #[test]

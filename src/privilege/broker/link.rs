@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::process::Process;
 use super::wire::{Ask, Payload, Tell, Up, receive, send};
-use super::{KEPT, Loaded, named, reach};
+use super::{Loaded, named, reach};
 use crate::config::{self, Config, Files, Mistakes, Source};
 use crate::privilege::landlock::LandlockState;
 use crate::privilege::seccomp::{self, SeccompState};
@@ -55,7 +55,7 @@ impl Broker {
         needs: Option<Needs>,
     ) -> io::Result<Self> {
         let tried = match &needs {
-            Some(needs) => Walls::try_out(needs, Lesser::Keeping(KEPT), &config.sandbox)?,
+            Some(needs) => Walls::try_out(needs, Lesser::Keeping(Self::KEPT), &config.sandbox)?,
             None => Vec::new(),
         };
         let (ours, theirs) = socketpair(
@@ -132,7 +132,7 @@ fn live(mut process: Process, needs: Option<Needs>) -> io::Result<()> {
 
 /// Gives everything up that it does not need.
 fn ready(process: &mut Process, needs: Option<Needs>) -> io::Result<Up> {
-    keep_only(KEPT)?;
+    keep_only(Broker::KEPT)?;
     let Some(needs) = needs else {
         let why = || Err(String::new());
         return Ok(Up {
@@ -313,6 +313,7 @@ impl Link {
                 path: self.source.path.clone(),
                 text,
                 files,
+                app: self.source.app.clone(),
             })
         };
         // Parsed once only for the names.

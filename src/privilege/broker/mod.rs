@@ -23,8 +23,10 @@ use std::sync::Arc;
 use super::Kept;
 use crate::config::{Config, Source};
 
-/// What a broker that is root stays root for.
-const KEPT: &[Kept] = &[Kept::NetBindService, Kept::DacReadSearch];
+impl Broker {
+    /// What one that is root stays root for.
+    pub const KEPT: &[Kept] = &[Kept::NetBindService, Kept::DacReadSearch];
+}
 
 /// What a reload brought.
 #[derive(Debug)]

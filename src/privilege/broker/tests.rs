@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use super::{KEPT, reach};
+use super::{Broker, reach};
 use crate::config::{Mistakes, Sandbox, Source, parse};
 use crate::privilege::status::{essence, texts};
 use crate::privilege::testing::{Ended, in_child, run};
@@ -34,7 +34,7 @@ fn scene() -> (tempfile::TempDir, Needs) {
 
 /// Becomes the broker as it is when it answers.
 fn wall_in(needs: &Needs) -> io::Result<()> {
-    Lesser::Keeping(KEPT).now()?;
+    Lesser::Keeping(Broker::KEPT).now()?;
     let walls = Walls::put_on(needs.clone(), Vec::new(), &Sandbox::default())?;
     assert!(walls.landlock.is_ok() && walls.seccomp.is_ok());
     Ok(())
@@ -64,7 +64,7 @@ fn it_is_left_few_calls() {
 fn nothing_that_it_does_not_need_works() {
     let (_folder, needs) = scene();
     let told = in_child(|| {
-        let tried = Walls::try_out(&needs, Lesser::Keeping(KEPT), &Sandbox::default())?;
+        let tried = Walls::try_out(&needs, Lesser::Keeping(Broker::KEPT), &Sandbox::default())?;
         Ok(tried.into_iter().map(|tried| tried.action + "\n").collect())
     });
     for action in [

@@ -85,7 +85,11 @@ fn report() -> PrivilegeReport {
                 tried: vec![tried("open /", Outcome::Denied(Errno::EACCES))],
             },
         )),
-        supervisor: Some(Ok(task(13))),
+        app: Some(AppReport {
+            guardian: Ok(task(13)),
+            supervisor: Ok(task(14)),
+            filters: Ok(2),
+        }),
         degraded: Vec::new(),
     }
 }
@@ -105,8 +109,8 @@ fn a_terminal_gets_it_aligned_and_short() {
   may bind      none
   may read      nothing
   may write     /var/log/lowport
-  broker        uid 0, capabilities: effective 404, permitted 404, inheritable 0, ambient 0, bounding 0, no new privs: yes, \
-         seccomp filters: 3
+  broker        uid 0, capabilities: cap_dac_read_search, cap_net_bind_service (effective, permitted), no new privs: yes, \
+         seccomp: 3 filters
     landlock    ABI 7: files full, network full, scopes full
     seccomp     3 filters, 1 system calls left
     may connect none
@@ -114,7 +118,8 @@ fn a_terminal_gets_it_aligned_and_short() {
     may read    /proc
     may write   nothing
     tried       1, all denied
-  supervisor    uid 65532, capabilities: none in any set, no new privs: yes, seccomp filters: 3
+  guardian      uid 65532, capabilities: none in any set, no new privs: yes, seccomp: 3 filters
+  supervisor    uid 65532, capabilities: none in any set, no new privs: yes, seccomp: 3 filters
 
 tried in throwaway processes:
 
@@ -162,13 +167,14 @@ fn what_was_read_back_is_compared() {
         let mut tasks = vec![task(10)];
         change(&mut tasks[0]);
         report.threads = Ok(tasks);
+        assert_eq!(report.open(), report.contradictions());
         report.open()
     };
     assert!(with(|_| {}).is_empty());
     let first = |open: Vec<String>| open.first().cloned().unwrap_or_default();
     assert!(first(with(|task| task.uids[2] = 0)).contains("not as lowport"));
     assert!(first(with(|task| task.groups = vec![4])).contains("groups [4]"));
-    assert!(first(with(|task| task.capabilities.bounding = 1)).contains("bounding 1"));
+    assert!(first(with(|task| task.capabilities.bounding = 1)).contains("cap_chown (bounding)"));
     assert!(first(with(|task| task.no_new_privs = false)).contains("no_new_privs"));
     assert!(first(with(|task| task.seccomp_filters = Some(2))).contains("filters"));
     assert!(first(with(|task| task.seccomp = SeccompMode::Off)).contains("filters"));
@@ -180,6 +186,7 @@ fn what_was_read_back_is_compared() {
     assert!(report.open()[0].contains("thread 11 differs"));
     report.threads = Err("hidden".to_owned());
     assert!(report.open()[0].contains("hidden"));
+    assert!(report.contradictions().is_empty());
 }
 
 #[test]
@@ -210,31 +217,71 @@ fn helpers_that_can_do_more_are_told() {
             walls.landlock = Err("no kernel".to_owned());
             walls.tried[0].outcome = Outcome::Allowed;
         }
-        report.supervisor = Some(Err("hidden".to_owned()));
+        if let Some(app) = &mut report.app {
+            app.supervisor = Err("hidden".to_owned());
+            app.filters = Err("somebody wants it so".to_owned());
+        }
     });
     for sentence in [
-        "the broker: capabilities are left: effective 1,",
+        "the broker: capabilities are left: cap_chown (effective)",
         "the broker: the seccomp filters are not on",
         "the broker: landlock is off: no kernel",
         "the broker: open /: ALLOWED",
         "the supervisor could not be read back: hidden",
+        "the app: seccomp is off: somebody wants it so",
     ] {
         assert!(told.contains(sentence), "{sentence} in {told}");
     }
-    let told = with(|report| {
-        let mut task = task(13);
-        task.capabilities.bounding = 0x400;
-        task.no_new_privs = false;
-        report.supervisor = Some(Ok(task));
-    });
-    assert!(
-        told.contains("the supervisor: capabilities are left"),
-        "{told}"
-    );
-    assert!(
-        told.contains("the supervisor: no_new_privs is not set"),
-        "{told}"
-    );
+}
+
+#[test]
+fn helpers_that_were_not_confined_are_contradictions() {
+    type Change = fn(&mut TaskState);
+    let changes: [(Change, &str); 5] = [
+        (
+            |task| task.capabilities.bounding = 0x400,
+            "capabilities are left",
+        ),
+        (|task| task.no_new_privs = false, "no_new_privs is not set"),
+        (|task| task.seccomp = SeccompMode::Off, "filters are not on"),
+        (|task| task.seccomp_filters = Some(1), "filters are not on"),
+        (|task| task.uids[2] = 0, "runs as"),
+    ];
+    for (change, sentence) in changes {
+        for who in ["the broker", "the guardian", "the supervisor"] {
+            let mut report = report();
+            let (Some((broker, _)), Some(app)) = (&mut report.broker, &mut report.app) else {
+                panic!("no helpers");
+            };
+            let helper = match who {
+                "the broker" => broker,
+                "the guardian" => &mut app.guardian,
+                _ => &mut app.supervisor,
+            };
+            change(helper.as_mut().unwrap());
+            let found = report.contradictions();
+            if (who, sentence) == ("the broker", "runs as") {
+                // It is root.
+                assert!(found.is_empty(), "{found:?}");
+                continue;
+            }
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].starts_with(who) && found[0].contains(sentence),
+                "{found:?}"
+            );
+            assert_eq!(report.open(), found);
+        }
+    }
+    // What need not be on may be off; who cannot be read back is told, and is no contradiction.
+    let mut report = report();
+    let Some(app) = &mut report.app else {
+        panic!("no app");
+    };
+    app.filters = Err("why".to_owned());
+    app.supervisor.as_mut().unwrap().seccomp = SeccompMode::Off;
+    app.guardian = Err("hidden".to_owned());
+    assert!(report.contradictions().is_empty());
 }
 
 #[test]
@@ -258,7 +305,8 @@ fn programs_get_every_fact() {
     );
     assert_eq!(json["broker"]["sandbox"]["needs"]["bind"], "80");
     assert_eq!(json["broker"]["sandbox"]["tried"][0]["denied"], true);
-    assert_eq!(json["supervisor"]["tid"], 13);
+    assert_eq!(json["guardian"]["tid"], 13);
+    assert_eq!(json["supervisor"]["tid"], 14);
     assert_eq!(json["open"], json!([]));
 
     let mut report = report();

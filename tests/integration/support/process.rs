@@ -18,14 +18,26 @@ pub(crate) fn parent(pid: u32) -> u32 {
     parent.parse().expect("a number")
 }
 
-/// The one of this name that it has started.
-pub(crate) fn child(parent: u32, name: &str) -> u32 {
-    until(name, || {
-        let list = format!("/proc/{parent}/task/{parent}/children");
-        let list = std::fs::read_to_string(list).unwrap_or_default();
-        let mut pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
-        pids.find(|pid| status(*pid, "Name").as_deref() == Some(name))
+/// Whom it has started, or who was handed to it.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let list =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace()
+        .map(|pid| pid.parse().expect("a number"))
+        .collect()
+}
+
+/// The one of this name among them.
+pub(crate) fn child(parent: u32, called: &str) -> u32 {
+    until(called, || {
+        let mut pids = children(parent).into_iter();
+        pids.find(|pid| name(*pid).as_deref() == Some(called))
     })
+}
+
+/// What it calls itself; `None` when it is gone.
+pub(crate) fn name(pid: u32) -> Option<String> {
+    status(pid, "Name")
 }
 
 /// A line of its status; `None` when it is gone.

@@ -1,0 +1,116 @@
+//! What the inspector of a connection's bytes and the request path tell each other.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use crate::http1::Refusal;
+
+/// The inspector runs ahead of the request path: it may see a second request while the first is being answered.
+///
+/// Atomics only because hyper wants an upgradeable stream to be `Send`; all of it happens on one thread.
+#[derive(Debug, Default)]
+pub struct Intake {
+    /// Requests that the request path has begun
+    begun: AtomicU32,
+    /// The request, by its number, whose WebSocket is not decided; 0 for none
+    undecided: AtomicU32,
+    /// Whether bytes were passed on meanwhile, unseen
+    beyond: AtomicBool,
+    refusal: OnceLock<Refusal>,
+    /// Whether something written waits for the client to read
+    blocked: AtomicBool,
+}
+
+impl Intake {
+    /// The request path has begun a request.
+    pub fn begin(&self) {
+        self.begun
+            .store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Whether the request with this number, counted from 1, has begun.
+    pub fn has_begun(&self, number: u32) -> bool {
+        self.begun.load(Relaxed) == number
+    }
+
+    /// The request with this number asks for a WebSocket: what follows cannot be judged before it is answered.
+    pub fn undecide(&self, number: u32) {
+        self.undecided.store(number, Relaxed);
+    }
+
+    /// Whether a WebSocket is decided upon, or has come to be.
+    pub fn is_undecided(&self) -> bool {
+        self.undecided.load(Relaxed) != 0
+    }
+
+    /// Bytes were passed on that nobody looked at.
+    pub fn pass_unseen(&self) {
+        self.beyond.store(true, Relaxed);
+    }
+
+    /// The current request is answered, and not with a WebSocket. Whether the connection has to end with it, because what
+    /// was taken for the beginning of a WebSocket is now the beginning of a request that nobody has looked at.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        let undecided = self.undecided.load(Relaxed);
+        if undecided == 0 || !self.has_begun(undecided) {
+            return false;
+        }
+        if self.beyond.load(Relaxed) {
+            return true;
+        }
+        self.undecided.store(0, Relaxed);
+        false
+    }
+
+    /// Nothing more is read from the client.
+    pub fn refuse(&self, why: Refusal) {
+        let _ = self.refusal.set(why);
+    }
+
+    /// Why nothing more is read, if so.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.get().copied()
+    }
+
+    /// Whether what was written last waits for the client to read.
+    pub fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Relaxed);
+    }
+
+    /// Whether everything that was written has left.
+    pub fn has_written(&self) -> bool {
+        !self.blocked.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_websocket_ends_the_connection_only_where_bytes_followed_it() {
+        let intake = Intake::default();
+        intake.undecide(2);
+        intake.begin();
+        assert!(!intake.settle(), "that was the request before");
+        assert!(intake.is_undecided());
+        intake.begin();
+        assert!(!intake.settle());
+        assert!(!intake.is_undecided());
+        intake.undecide(3);
+        intake.pass_unseen();
+        intake.begin();
+        assert!(intake.settle());
+        assert!(intake.is_undecided());
+    }
+
+    #[test]
+    fn the_first_refusal_stands() {
+        let intake = Intake::default();
+        assert_eq!(intake.refusal(), None);
+        intake.refuse(Refusal::Fragment);
+        intake.refuse(Refusal::Version);
+        assert_eq!(intake.refusal(), Some(Refusal::Fragment));
+    }
+}
