@@ -78,6 +78,12 @@ impl Lasting {
         }
     }
 
+    /// Takes over users that somebody else has found.
+    pub fn learn(&self, found: &[(String, u32)]) {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.extend(found.iter().cloned());
+    }
+
     /// The user of this name, as of now or as of when it could last be found.
     fn uid(&self, name: &str) -> Result<u32, UserError> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,11 +206,7 @@ mod tests {
         let lasting = Lasting::new(false);
         assert_eq!(lasting.uid("root"), Ok(0));
         assert!(lasting.uid("no-such-user-here").is_err());
-        lasting
-            .users
-            .lock()
-            .unwrap()
-            .insert("no-such-user-here".to_owned(), 7);
+        lasting.learn(&[("no-such-user-here".to_owned(), 7)]);
         assert_eq!(lasting.uid("no-such-user-here"), Ok(7));
     }
 }

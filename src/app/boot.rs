@@ -9,15 +9,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
-use super::sandbox::{self, Walls};
+use super::sandbox;
 use crate::child::{AppSpec, Reaper, Supervisor};
-use crate::config::{self, App, Config, Mistake, Mistakes, Source, User};
+use crate::config::{self, App, Config, Mistake, Mistakes, Sandbox, Source, User};
 use crate::observe::LogSink;
 use crate::privilege::{
-    self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, OneThread, SockDiag,
+    self, Adopted, Bound, Broker, Identity, Inherited, Inquirer, Lesser, Mode, Notify, OneThread,
+    Question, SockDiag, Walls, Witness,
 };
 use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
@@ -46,6 +48,8 @@ pub(super) struct Ready {
     pub(super) bound: Vec<Bound>,
     pub(super) shared: Arc<Shared>,
     pub(super) broker: Option<Broker>,
+    /// Of the workers, to be passed on to the broker
+    pub(super) questions: mpsc::UnboundedReceiver<Question>,
     pub(super) notify: Notify,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) supervisor: Option<Supervisor>,
@@ -91,6 +95,8 @@ impl Boot {
             Snapshot::load(&self.source, &lasting).map_err(|mistakes| Failed::config(&mistakes))?;
         let mistakes = Mistakes::new(Arc::clone(&self.source));
         let users = Users::of(&snapshot.config, &mistakes);
+        // Looked at again when the log is there.
+        Broker::needs(&self.source, &snapshot.config, &mistakes);
         let no_mistakes = || {
             if mistakes.is_empty() {
                 Ok(())
@@ -112,10 +118,16 @@ impl Boot {
         let notify = Notify::open()
             .map_err(|error| Failed::running("cannot reach the service manager", &error))?;
 
+        let needs = Broker::needs(&self.source, &snapshot.config, &mistakes);
+        let broker_needs = self.sandbox.then_some(needs);
+
         // 3. Who stays behind: the broker, which keeps what a reload takes, and the app's supervisor, so that a restart of
         //    the app takes no privilege.
         let broker = (!self.dev)
-            .then(|| Broker::spawn(&self.source, &snapshot.config, &lasting.adopted))
+            .then(|| {
+                let adopted = &lasting.adopted;
+                Broker::spawn(&self.source, &snapshot.config, adopted, broker_needs)
+            })
             .transpose()
             .map_err(|error| Failed::running("cannot start the broker", &error))?;
         let mut supervisor = None;
@@ -125,8 +137,9 @@ impl Boot {
                 dir: app.dir.clone(),
                 user: users.app,
                 listens: app.listens.clone(),
-                extra_ca: self.app_ca,
+                extra_ca: self.app_ca.clone(),
                 longest_pause: longest_pause(self.dev),
+                sandbox: self.app_sandbox(&snapshot.config, app),
             };
             let (started, state) = Supervisor::spawn(spec)
                 .map_err(|error| Failed::running("cannot start the app's supervisor", &error))?;
@@ -142,14 +155,21 @@ impl Boot {
         let sandbox = &snapshot.config.sandbox;
         let needs = self.sandbox.then(|| sandbox::needs(&snapshot.config));
         let tried = match &needs {
-            Some(needs) => Walls::try_out(needs, &user, sandbox)
+            Some(needs) => Walls::try_out(needs, Lesser::User(&user), sandbox)
                 .map_err(|error| Failed::running("not proved, so not served", &error))?,
             None => Vec::new(),
         };
         privilege::become_user(&user)
             .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
         info!(%mode, %user, "privileges given up");
-        let sockets: Vec<Option<SockDiag>> = (0..workers).map(|_| sock_diag()).collect();
+        let (processes, questions) = Inquirer::new();
+        // In dev mode there is nobody to answer.
+        let processes = broker.is_some().then_some(processes);
+        let witness = |_| Witness {
+            sockets: sock_diag(),
+            processes: processes.clone(),
+        };
+        let witnesses: Vec<Witness> = (0..workers).map(witness).collect();
         let walls = match needs {
             Some(needs) => Walls::put_on(needs, tried, sandbox)
                 .map_err(|error| Failed::running("the sandbox", &error))?,
@@ -160,10 +180,10 @@ impl Boot {
         log.start();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let shared = Arc::new(Shared::new(live, log, descriptors));
-        let workers: Vec<WorkerHandle> = sockets
+        let workers: Vec<WorkerHandle> = witnesses
             .into_iter()
             .enumerate()
-            .map(|(number, sockets)| server::start(number, Arc::clone(&shared), sockets))
+            .map(|(number, witness)| server::start(number, Arc::clone(&shared), witness))
             .collect::<io::Result<_>>()
             .map_err(|error| Failed::running("cannot start a worker", &error))?;
         Ok(Ready {
@@ -174,6 +194,7 @@ impl Boot {
             bound,
             shared,
             broker,
+            questions,
             notify,
             workers,
             supervisor,
@@ -212,12 +233,28 @@ fn longest_pause(dev: bool) -> Duration {
     Duration::from_secs(if dev { 2 } else { 30 })
 }
 
-/// Finds the users that `run` would need, or says what is wrong with them.
-pub fn check_users(config: &Config, mistakes: &Mistakes) {
+/// Finds the users and the folders that `run` would need, or says what is wrong with them.
+pub fn check_surroundings(source: &Source, config: &Config, mistakes: &Mistakes) {
     Users::of(config, mistakes);
+    Broker::needs(source, config, mistakes);
 }
 
 impl Boot {
+    /// What the app's filter may do without, or why it has none.
+    fn app_sandbox(&self, config: &Config, app: &App) -> Result<Sandbox, String> {
+        let why = if !self.sandbox {
+            "--no-sandbox"
+        } else if !app.sandbox {
+            "[app] has `sandbox = false`"
+        } else if self.dev {
+            // Whoever develops an app may want to trace and to contain what it starts.
+            "lowport dev"
+        } else {
+            return Ok(config.sandbox.clone());
+        };
+        Err(why.to_owned())
+    }
+
     /// What the passed sockets are for.
     fn adopted(&self, inherited: &[Inherited]) -> Result<Vec<Adopted>, Failed> {
         if inherited.is_empty() {

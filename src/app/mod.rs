@@ -6,7 +6,7 @@ mod reload;
 mod sandbox;
 mod serve;
 
-pub use boot::{Boot, check_users};
+pub use boot::{Boot, check_surroundings};
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::listeners::Listening;
 use super::sandbox;
 use crate::config::Mistakes;
-use crate::privilege::{Bound, Link, Loaded, Needs};
+use crate::privilege::{Bound, Link, Loaded, Needs, Question};
 use crate::server::{Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -59,6 +59,7 @@ impl Reloader {
     }
 
     fn prepare(&self, loaded: &Loaded) -> Result<Snapshot, Mistakes> {
+        self.lasting.learn(&loaded.users);
         let next = Snapshot::load(&loaded.source, &self.lasting)?;
         let mistakes = Mistakes::new(Arc::clone(&loaded.source));
         self.listening.check(&next.config, &mistakes);
@@ -95,6 +96,20 @@ impl Reloader {
         let bound = bound.map(|(addr, tls, sockets)| Bound { addr, tls, sockets });
         self.listening.apply(&next.config, bound.collect(), workers);
         info!(listening = self.listening.describe(), "reloaded");
+        Ok(())
+    }
+
+    /// Answers a worker's question about a process.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub(super) async fn answer(&mut self, question: Question) -> io::Result<()> {
+        let known = match &mut self.broker {
+            Some(broker) => broker.process(question.pid).await?,
+            None => None,
+        };
+        // Whoever asked may be gone.
+        let _ = question.answer.send(known);
         Ok(())
     }
 

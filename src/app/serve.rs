@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::boot::Ready;
 use super::listeners::Listening;
 use super::reload::Reloader;
+use super::sandbox;
 use crate::child::{Following, Reaper};
 use crate::observe::Totals;
-use crate::privilege::{self, Broker, Notify};
+use crate::privilege::report::{AppReport, Helper, PrivilegeReport};
+use crate::privilege::{self, Broker, Link, Notify, Question};
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
@@ -44,6 +47,7 @@ enum Event {
     Drain,
     Stop,
     Reopen,
+    Ask(Question),
     WorkerDied,
     Beat,
 }
@@ -107,6 +111,7 @@ struct Attendant {
     /// When to tell the service manager that all is well
     beat: Option<Interval>,
     app: Option<Following>,
+    questions: mpsc::UnboundedReceiver<Question>,
 }
 
 impl Attendant {
@@ -123,12 +128,27 @@ impl Attendant {
         // Read back before the first connection is taken: what cannot be proved does not serve.
         let report = match &mut reloader.broker {
             Some(broker) => {
-                let threads = broker.tasks().await?;
-                Some(ready.walls.report(ready.mode, ready.user, threads))
+                let app = match &ready.supervisor {
+                    Some(supervisor) => Some(AppReport {
+                        guardian: read_back(broker, supervisor.guardian()).await?,
+                        supervisor: read_back(broker, supervisor.pid()).await?,
+                        filters: supervisor.filters().clone(),
+                    }),
+                    None => None,
+                };
+                Some(PrivilegeReport {
+                    mode: ready.mode,
+                    identity: ready.user,
+                    threads: broker.tasks().await?,
+                    walls: ready.walls.clone(),
+                    broker: Some((read_back(broker, broker.pid).await?, broker.walls.clone())),
+                    app,
+                    degraded: Vec::new(),
+                })
             }
             None => None,
         };
-        ready.walls.tell(report.as_ref())?;
+        sandbox::tell(&ready.walls, report.as_ref())?;
         let live = reloader.shared.live.load_full();
         reloader
             .listening
@@ -154,6 +174,7 @@ impl Attendant {
             workers: ready.workers,
             signals,
             app,
+            questions: ready.questions,
         })
     }
 
@@ -200,6 +221,8 @@ impl Attendant {
             changed = self.reloader.changed() => changed.map(|()| Event::Reload),
             () = died(&self.workers) => Ok(Event::WorkerDied),
             () = beat(&mut self.beat) => Ok(Event::Beat),
+            // Not once all workers are gone, nor where they have nobody to ask.
+            Some(question) = self.questions.recv() => Ok(Event::Ask(question)),
         }
     }
 
@@ -212,6 +235,7 @@ impl Attendant {
                 done
             }
             Event::Reopen => self.reloader.reopen_log().await,
+            Event::Ask(question) => self.reloader.answer(question).await,
             Event::Beat => {
                 self.notify.alive();
                 Ok(())
@@ -230,6 +254,12 @@ impl Attendant {
         self.notify.stopping();
         drain(&mut self.reloader, &mut self.signals, &self.workers).await;
     }
+}
+
+/// What the kernel says of a process beside this one.
+async fn read_back(broker: &mut Link, pid: u32) -> io::Result<Helper> {
+    let state = broker.process(pid).await?;
+    Ok(state.ok_or_else(|| format!("nothing is known of process {pid}")))
 }
 
 async fn beat(beat: &mut Option<Interval>) {

@@ -107,7 +107,7 @@ pub(super) fn checks(member: &Member) -> Vec<Check> {
                 groups(member.role, state),
                 capabilities(member.role, state),
                 no_new_privs(state),
-                seccomp(member.role, state),
+                seccomp(member, state),
                 alike(threads),
             ]);
             checks.push(dumpable(member));
@@ -136,7 +136,7 @@ pub(super) fn checks(member: &Member) -> Vec<Check> {
         )
         .noted(),
     });
-    if member.role == Role::Worker {
+    if matches!(member.role, Role::Worker | Role::Broker) {
         checks.push(Check::told("instance-landlock", "landlock", LANDLOCK));
     }
     checks
@@ -216,20 +216,27 @@ fn no_new_privs(state: &TaskState) -> Check {
     )
 }
 
-fn seccomp(role: Role, state: &TaskState) -> Check {
-    let on = state.seccomp == SeccompMode::Filter;
+fn seccomp(member: &Member, state: &TaskState) -> Check {
     let check = |is: String| Check::told("instance-seccomp", "seccomp", is);
-    match role {
-        Role::Worker => check(state.filters()).unless((!on).then_some((
+    let wrong = match member.role {
+        Role::Worker | Role::Broker => (
             Severity::Medium,
             "every system call is open to it",
             "start it without `--no-sandbox` and without \"seccomp\" in `sandbox.allow_degraded`, on a kernel that has it",
-        ))),
-        Role::Broker if on => check(state.filters()).unless(None),
-        Role::Broker => check(format!("{}: it takes nothing from the network", state.filters())),
-        // They run what they like: nothing can be said in advance about their system calls.
-        Role::Supervisor | Role::App => check(format!("{}, left to the app", state.filters())),
-    }
+        ),
+        Role::Supervisor if !member.develops => (
+            Severity::Low,
+            "nothing keeps the app from namespaces and the kernel's least used parts",
+            "start it without `--no-sandbox`, without \"seccomp\" in `sandbox.allow_degraded` and without `sandbox = false` in \
+             [app]; only what the app starts may need that, such as a browser",
+        ),
+        // An app has what its supervisor has, which is told once.
+        Role::Supervisor | Role::App if state.seccomp == SeccompMode::Off => {
+            return check(format!("{}, left to the app", state.filters()));
+        }
+        Role::Supervisor | Role::App => return check(state.filters()),
+    };
+    check(state.filters()).unless((state.seccomp != SeccompMode::Filter).then_some(wrong))
 }
 
 /// Credentials, capabilities and filters are each thread's own: one left behind is enough.
@@ -377,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broker_is_root_with_two_capabilities_and_the_app_has_no_filter() {
+    fn the_broker_is_root_with_two_capabilities_and_each_has_filters() {
         let mut state = nobody();
         state.uids = [0; 4];
         state.gids = [0; 4];
@@ -396,9 +403,15 @@ mod tests {
         assert_eq!(failed(Role::Broker, &state), ["high instance-capabilities"]);
         let mut state = nobody();
         state.seccomp = SeccompMode::Off;
-        for role in [Role::Broker, Role::Supervisor, Role::App] {
-            assert_eq!(failed(role, &state), [] as [&str; 0], "{role:?}");
-        }
+        assert_eq!(failed(Role::Broker, &state), ["medium instance-seccomp"]);
+        assert_eq!(failed(Role::Supervisor, &state), ["low instance-seccomp"]);
+        // It has what the supervisor has.
+        assert_eq!(failed(Role::App, &state), [] as [&str; 0]);
+        let developed = Member {
+            develops: true,
+            ..member(Role::Supervisor, &[state])
+        };
+        assert_eq!(wrong(&developed), [] as [&str; 0]);
     }
 
     #[test]

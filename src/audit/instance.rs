@@ -76,6 +76,11 @@ impl Instance {
         for (process, role) in below(main, &processes.seen) {
             members.extend(Member::look(process, role, listeners));
         }
+        // Only there it does without.
+        let develops = !members.iter().any(|member| member.role == Role::Broker);
+        for member in &mut members {
+            member.develops = develops;
+        }
         Some(Self {
             members,
             hides: processes.hides,
@@ -267,7 +272,7 @@ processes 12, 13 (node\\u{1b}): the app
   ok       groups        gid 61998, no others
   ok       capabilities  none in any set
   ok       no new privs  yes
-           seccomp       3 filters, left to the app
+           seccomp       3 filters
   ok       threads       1
   ok       dumpable      no
            listens on    nothing

@@ -10,7 +10,7 @@ use super::process::Process;
 use super::socket::{Address, Listeners, addresses};
 use crate::privilege::process::dumpable;
 use crate::privilege::status::{TaskState, tasks, threads_json};
-use crate::privilege::{Identity, Kept};
+use crate::privilege::{Broker, Identity, Kept};
 
 /// Why Landlock is not told: the kernel shows it to nobody.
 pub(super) const LANDLOCK: &str = "not to be seen from outside: `lowport -v run` tells";
@@ -51,7 +51,7 @@ impl Role {
     /// The capabilities that it may use.
     pub(super) fn allowed(self) -> u64 {
         match self {
-            Self::Broker => u64::from(Kept::NetBindService.bit() | Kept::DacReadSearch.bit()),
+            Self::Broker => u64::from(Kept::set(Broker::KEPT)),
             Self::Worker | Self::Supervisor | Self::App => 0,
         }
     }
@@ -65,6 +65,8 @@ pub(super) struct Member {
     pub(super) name: String,
     /// Whether that is one of lowport's
     pub(super) is_lowport: bool,
+    /// Whether its lowport is for developing: `lowport dev` keeps no system calls from the app
+    pub(super) develops: bool,
     /// In the order of their ids; why not, where this user is not shown them
     pub(super) threads: Result<Vec<TaskState>, String>,
     /// Whether others of its user may read its memory; `None` where that is not to be seen
@@ -88,6 +90,7 @@ impl Member {
             pid: process.pid,
             name: process.name.clone(),
             is_lowport: process.is_lowport(),
+            develops: false,
             threads,
             dumpable,
             listeners: match held {
@@ -107,6 +110,7 @@ impl Member {
             pid,
             name: "hidden".to_owned(),
             is_lowport: true,
+            develops: false,
             threads: Err(why.to_owned()),
             dumpable: None,
             listeners: Err(why.to_owned()),
@@ -154,7 +158,7 @@ impl Member {
             },
             "open": open,
         });
-        if self.role == Role::Worker {
+        if matches!(self.role, Role::Worker | Role::Broker) {
             json["landlock"] = json!({ "unknown": LANDLOCK });
         }
         json

@@ -83,6 +83,7 @@ mod tests {
                 listens,
                 extra_ca: Some("/ca.pem".into()),
                 longest_pause: std::time::Duration::from_secs(30),
+                sandbox: Err("a test".to_owned()),
             },
             path: "/bin".into(),
         };

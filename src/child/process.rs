@@ -44,7 +44,7 @@ fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result
     not_for_us().thread_block()?;
     let split = prepare(spec, user)
         .and_then(|prepared| Ok((prepared, StdUnixStream::pair()?, privilege::fork()?)));
-    let ((app, note), (lifeline, guardians), side) = match split {
+    let (Prepared { app, note, filters }, (lifeline, guardians), side) = match split {
         Ok(split) => split,
         Err(error) => {
             let refused = Report::Refused(error.to_string());
@@ -57,6 +57,9 @@ fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result
         guard(supervisor, guardians)
     }
     drop(guardians);
+    let pid = std::process::id();
+    let there = Report::Supervisor { pid, filters };
+    socket.write_all(there.to_line().as_bytes())?;
     prctl::set_child_subreaper(true)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (console, printer) = Console::stdio()?;
@@ -66,7 +69,7 @@ fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result
         socket.set_nonblocking(true)?;
         let mut socket = UnixStream::from_std(socket)?;
         if let Some(note) = note {
-            // Not as the first line, which says that all is well.
+            // Not before the line that says that all is well.
             let first = Report::State(AppState::Starting { attempt: 1 });
             let lines = first.to_line() + &Report::Note(note).to_line();
             socket.write_all(lines.as_bytes()).await?;
@@ -84,8 +87,17 @@ fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result
     Ok(())
 }
 
+/// Ready to be two processes, with the same privileges.
+struct Prepared {
+    app: App,
+    /// What the user should know
+    note: Option<String>,
+    /// How many filters there are, or why none
+    filters: Result<usize, String>,
+}
+
 /// Becomes the app's user, with everything in reach that the app needs.
-fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<(App, Option<String>)> {
+fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<Prepared> {
     prctl::set_name(c"lowport-app")?;
     prctl::set_child_subreaper(true)?;
     let mut path = reach::search_path(&spec.dir, &[]);
@@ -112,7 +124,12 @@ fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<(App, Option<String
         }
     }
     privilege::become_user(user)?;
-    Ok((App { spec, path }, note))
+    let filters = match &spec.sandbox {
+        Ok(sandbox) => privilege::confine_app(sandbox)?,
+        Err(why) => Err(why.clone()),
+    };
+    let app = App { spec, path };
+    Ok(Prepared { app, note, filters })
 }
 
 /// Closes the connection to the proxy when the guardian is gone, which ends all as if the proxy were.

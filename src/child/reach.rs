@@ -113,6 +113,7 @@ mod tests {
             listens: crate::config::AppAddr::Port(3000),
             extra_ca: None,
             longest_pause: std::time::Duration::from_secs(30),
+            sandbox: Err("a test".to_owned()),
         }
     }
 

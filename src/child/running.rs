@@ -265,6 +265,7 @@ mod tests {
                 listens: AppAddr::Port(3000),
                 extra_ca: None,
                 longest_pause: Duration::from_secs(30),
+                sandbox: Err("a test".to_owned()),
             },
             path: "/a:/usr/bin:/bin".into(),
         }

@@ -206,6 +206,7 @@ mod tests {
                     listens: AppAddr::Port(port),
                     extra_ca: None,
                     longest_pause: Duration::from_secs(30),
+                    sandbox: Err("a test".to_owned()),
                 },
                 path: std::env::var_os("PATH").unwrap(),
             };

@@ -20,7 +20,7 @@ use super::process;
 use super::reaper::Reaper;
 use super::state::{AppState, End, Seconds};
 use super::wire::{Lines, Report, stop_line};
-use crate::config::AppAddr;
+use crate::config::{AppAddr, Sandbox};
 use crate::privilege::{self, Fork, Identity};
 
 /// How much longer than the app's own deadline its supervisor may take to end.
@@ -41,12 +41,17 @@ pub struct AppSpec {
     pub extra_ca: Option<PathBuf>,
     /// How long it is at most until an app that crashes again and again is started again
     pub longest_pause: Duration,
+    /// Where the filter of its system calls may be left out; why it is not even tried
+    pub sandbox: Result<Sandbox, String>,
 }
 
 /// The process that runs the app, as the proxy sees it. Dropping it has the app stopped, too.
 #[derive(Debug)]
 pub struct Supervisor {
+    /// Its guardian, which ends as it does
     pid: Pid,
+    own_pid: u32,
+    filters: Result<usize, String>,
     socket: StdUnixStream,
     state: watch::Sender<AppState>,
     listens: AppAddr,
@@ -71,25 +76,38 @@ impl Supervisor {
             Fork::Child => process::run(spec, &user, theirs),
         };
         drop(theirs);
-        let first = match first_report(&ours) {
-            Ok(Report::State(state)) => state,
-            other => {
+        let (own_pid, filters, first) = match first_reports(&ours) {
+            Ok(first) => first,
+            Err(error) => {
                 let _ = waitpid(pid, None);
-                return Err(match other {
-                    Ok(Report::Refused(why)) => io::Error::other(why),
-                    Ok(_) => io::ErrorKind::InvalidData.into(),
-                    Err(error) => error,
-                });
+                return Err(error);
             }
         };
         let (state, receiver) = watch::channel(first);
         let supervisor = Self {
             pid,
+            own_pid,
+            filters,
             socket: ours,
             state,
             listens: spec.listens,
         };
         Ok((supervisor, receiver))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.own_pid
+    }
+
+    /// The process above it, which ends what it leaves when it is killed.
+    pub fn guardian(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
+    /// How many filters keep system calls from it and from the app; why none do.
+    pub fn filters(&self) -> &Result<usize, String> {
+        &self.filters
     }
 
     /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime. `reaper` is whoever waits
@@ -180,7 +198,9 @@ impl Follower {
         let state = match Report::from_line(line) {
             Some(Report::State(state)) => state,
             Some(Report::Note(note)) => return warn!("{note}"),
-            Some(Report::Refused(_)) | None => return debug!("unknown report from the supervisor"),
+            Some(Report::Supervisor { .. } | Report::Refused(_)) | None => {
+                return debug!("unknown report from the supervisor");
+            }
         };
         match &state {
             AppState::Starting { attempt } => {
@@ -251,8 +271,24 @@ fn checked(mut spec: AppSpec) -> io::Result<(AppSpec, Identity)> {
     Ok((spec, user))
 }
 
+/// The supervisor's process, its filters, and what it does first.
+fn first_reports(socket: &StdUnixStream) -> io::Result<(u32, Result<usize, String>, AppState)> {
+    let refused = |report| match report {
+        Report::Refused(why) => io::Error::other(why),
+        _ => io::ErrorKind::InvalidData.into(),
+    };
+    let (pid, filters) = match report(socket)? {
+        Report::Supervisor { pid, filters } => (pid, filters),
+        other => return Err(refused(other)),
+    };
+    match report(socket)? {
+        Report::State(state) => Ok((pid, filters, state)),
+        other => Err(refused(other)),
+    }
+}
+
 /// One line, and not a byte more: the rest belongs to the follower.
-fn first_report(mut socket: &StdUnixStream) -> io::Result<Report> {
+fn report(mut socket: &StdUnixStream) -> io::Result<Report> {
     let (mut line, mut byte) = (Vec::new(), [0]);
     loop {
         if socket.read(&mut byte)? == 0 {
@@ -291,13 +327,12 @@ mod tests {
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        let first = match first_report(&ours).unwrap() {
-            Report::State(state) => state,
-            other => panic!("{other:?}"),
-        };
+        let (own_pid, filters, first) = first_reports(&ours).unwrap();
         let (state, receiver) = watch::channel(first);
         let supervisor = Supervisor {
             pid: Pid::from_raw(child.id().cast_signed()),
+            own_pid,
+            filters,
             socket: ours,
             state,
             listens: AppAddr::Port(3000),
@@ -308,10 +343,12 @@ mod tests {
     #[tokio::test]
     async fn states_are_published_until_the_app_is_stopped() {
         let (supervisor, mut state) = played_by(
-            r#"echo '{"starting":1}'; echo '{"note":"x"}'; echo '{"ready":true}'; read order; test "$order" = '{"stop_ms":5000}'"#,
+            r#"echo '{"supervisor":9,"filters":2}'; echo '{"starting":1}'; echo '{"note":"x"}'; echo '{"ready":true}'; read order; test "$order" = '{"stop_ms":5000}'"#,
         );
         assert_eq!(*state.borrow(), AppState::Starting { attempt: 1 });
         let pid = supervisor.pid;
+        assert_eq!((supervisor.pid(), supervisor.filters()), (9, &Ok(2)));
+        assert_eq!(supervisor.guardian(), pid.as_raw().unsigned_abs());
         LocalSet::new()
             .run_until(async {
                 let following = supervisor.follow(&Reaper::new()).unwrap();
@@ -328,7 +365,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_supervisor_that_dies_is_told() {
-        let (supervisor, mut state) = played_by(r#"echo '{"starting":1}'; kill -9 $$"#);
+        let (supervisor, mut state) =
+            played_by(r#"echo '{"supervisor":9,"filters":2}'; echo '{"starting":1}'; kill -9 $$"#);
         LocalSet::new()
             .run_until(async {
                 let _following = supervisor.follow(&Reaper::new()).unwrap();
@@ -341,15 +379,21 @@ mod tests {
     }
 
     #[test]
-    fn a_first_report_takes_no_byte_too_many() {
+    fn the_first_reports_take_no_byte_too_many() {
         let (ours, mut theirs) = StdUnixStream::pair().unwrap();
         theirs
             .write_all(b"{\"refused\":\"why\"}\n{\"ready\":true}\n")
             .unwrap();
-        assert_eq!(first_report(&ours).unwrap(), Report::Refused("why".into()));
-        assert_eq!(first_report(&ours).unwrap(), Report::State(AppState::Ready));
+        assert_eq!(report(&ours).unwrap(), Report::Refused("why".into()));
+        assert_eq!(report(&ours).unwrap(), Report::State(AppState::Ready));
+        theirs
+            .write_all(b"{\"supervisor\":9,\"filters\":2}\n{\"refused\":\"later\"}\n")
+            .unwrap();
+        assert_eq!(first_reports(&ours).unwrap_err().to_string(), "later");
+        theirs.write_all(b"{\"ready\":true}\n").unwrap();
+        assert!(first_reports(&ours).is_err(), "nobody is named");
         drop(theirs);
-        assert!(first_report(&ours).is_err());
+        assert!(report(&ours).is_err());
     }
 
     #[test]
@@ -361,6 +405,7 @@ mod tests {
             listens: AppAddr::Port(3000),
             extra_ca: None,
             longest_pause: Duration::from_secs(30),
+            sandbox: Err("a test".to_owned()),
         };
         let refused = |spec| checked(spec).unwrap_err().to_string();
         assert!(refused(spec("0", "/", &["node"])).contains("would run as root"));

@@ -15,11 +15,18 @@ const LINE: usize = 1024 * 1024;
 /// From the supervisor to the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
+    /// The supervisor is there; always the first line, unless it is [`Report::Refused`]
+    Supervisor {
+        /// Its process
+        pid: u32,
+        /// How many filters it has, and the app after it; or why none
+        filters: Result<usize, String>,
+    },
     /// The app does something else now
     State(AppState),
     /// Something that whoever runs it should know
     Note(String),
-    /// There will be no supervision, because of this; always the first and last line
+    /// There will be no supervision, because of this; always the first line, and the last one
     Refused(String),
 }
 
@@ -43,6 +50,14 @@ impl Report {
                 object
             }
             Self::State(AppState::Stopped(why)) => json!({"stopped": why}),
+            Self::Supervisor {
+                pid,
+                filters: Ok(filters),
+            } => json!({"supervisor": pid, "filters": filters}),
+            Self::Supervisor {
+                pid,
+                filters: Err(why),
+            } => json!({"supervisor": pid, "no_filters": why}),
             Self::Note(note) => json!({"note": note}),
             Self::Refused(why) => json!({"refused": why}),
         };
@@ -68,6 +83,14 @@ impl Report {
         if let Some(attempt) = object.get("starting") {
             let attempt = attempt.as_u64()?.try_into().ok()?;
             return Some(Self::State(AppState::Starting { attempt }));
+        }
+        if let Some(pid) = object.get("supervisor") {
+            let filters = match text("no_filters") {
+                Some(why) => Err(why),
+                None => Ok(object.get("filters")?.as_u64()?.try_into().ok()?),
+            };
+            let pid = pid.as_u64()?.try_into().ok()?;
+            return Some(Self::Supervisor { pid, filters });
         }
         let number = |name: &str| object.get(name)?.as_i64()?.try_into().ok();
         let end = number("code")
@@ -164,6 +187,14 @@ mod tests {
             exited(End::Signal(11)),
             exited(End::NotStarted("no \"x\"".into())),
             Report::State(AppState::Stopped("why".into())),
+            Report::Supervisor {
+                pid: u32::MAX,
+                filters: Ok(2),
+            },
+            Report::Supervisor {
+                pid: 1,
+                filters: Err("why \"x\"".into()),
+            },
             Report::Note("a\nb".into()),
             Report::Refused("c".into()),
         ] {
@@ -183,6 +214,8 @@ mod tests {
             "{}",
             r#"{"starting":-1}"#,
             r#"{"starting":"x"}"#,
+            r#"{"supervisor":-1,"filters":2}"#,
+            r#"{"supervisor":1}"#,
             r#"{"code":1}"#,
             r#"{"code":99999999999,"stderr":[],"restart_ms":1}"#,
         ] {

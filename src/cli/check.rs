@@ -41,7 +41,7 @@ fn check(source: &Arc<Source>, no_ports: bool, note: Option<String>) -> Result<S
     let config = &snapshot.config;
     let mistakes = Mistakes::new(Arc::clone(source));
     let mut notes = Vec::from_iter(note);
-    app::check_users(config, &mistakes);
+    app::check_surroundings(source, config, &mistakes);
     if !no_ports {
         ports(config, &mistakes, &mut notes);
     }

@@ -20,6 +20,7 @@ pub(super) struct AppTable {
     user: Option<User>,
     port: u16,
     pub(super) port_span: Span,
+    sandbox: bool,
     /// Where it was written; `None` when it is only on the command line
     pub(super) span: Span,
 }
@@ -50,6 +51,7 @@ impl AppTable {
             user,
             port: port.as_ref().map_or(PORT, |port| port.value as u16),
             port_span: port.map(|port| port.span),
+            sandbox: table.flag("sandbox").unwrap_or(true),
             span: table.span.or_else(|| top.key("app")),
         })
     }
@@ -76,6 +78,7 @@ impl AppTable {
             dir: self.dir,
             user: self.user,
             listens: socket.unwrap_or(AppAddr::Port(self.port)),
+            sandbox: self.sandbox,
             span: self.span,
         })
     }
@@ -127,6 +130,7 @@ mod tests {
         assert_eq!(app.command, ["node"]);
         assert_eq!(app.listens, AppAddr::Port(3000));
         assert_eq!(app.dir, std::path::Path::new("/etc/x/."));
+        assert!(app.sandbox);
         let addr: SocketAddr = "127.0.0.1:3000".parse().unwrap();
         assert_eq!(peers(&config.upstreams[0]), [&PeerAddr::Ip(addr)]);
         assert_eq!(config.routes.len(), 1);
@@ -134,12 +138,13 @@ mod tests {
 
     #[test]
     fn an_apps_upstream_can_be_written_but_not_its_peers() {
-        let app = "[app]\ncommand = [\"node\", \"x.js\"]\nport = 4000\nuser = \"node\"\n";
+        let app = "[app]\ncommand = [\"node\", \"x.js\"]\nport = 4000\nuser = \"node\"\nsandbox = false\n";
         let text =
             format!("{app}[upstream.b]\npeers = \"b:1\"\n[upstream.app]\nexpect_user = 1000\n");
         let config = parsed(&format!("{text}{ROUTE}"));
         assert_eq!(config.app_upstream(), Some(1));
         assert_eq!(config.upstreams[1].expect_user, ExpectUser::Uid(1000));
+        assert!(config.app.is_some_and(|app| !app.sandbox));
         let addr: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         assert_eq!(peers(&config.upstreams[1]), [&PeerAddr::Ip(addr)]);
         let unix = "\"unix:/run/app.sock\"";

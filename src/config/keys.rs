@@ -48,7 +48,7 @@ pub(super) static LOG: Known = Known {
 /// `[sandbox]`
 pub(super) static SANDBOX: Known = Known {
     header: "[sandbox]",
-    keys: &["connect", "allow_degraded"],
+    keys: &["connect", "bind", "read", "allow_degraded"],
 };
 
 /// `[limits]`
@@ -102,7 +102,7 @@ pub(super) static UPSTREAM: Known = Known {
 /// `[app]`
 pub(super) static APP: Known = Known {
     header: "[app]",
-    keys: &["command", "dir", "user", "port"],
+    keys: &["command", "dir", "user", "port", "sandbox"],
 };
 
 /// `[[route]]`

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::sync::OnceLock;
 
 use super::keys::{self, nearest};
 use super::table::{Placed, Table};
@@ -51,7 +52,6 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
             "`proxy_protocol` is not built yet",
         ));
     }
-    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let trusted = table.list("trusted_proxies", values::network);
     Server {
         http,
@@ -63,10 +63,18 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
         }),
         workers: match table.number("workers", 1..=1024) {
             Some(workers) => workers.value as usize,
-            None => cores().min(1024),
+            None => cores(),
         },
         trusted_proxies: values_of(trusted.unwrap_or_default()),
     }
+}
+
+/// As many as there are cores, 1024 at most. Counted once: a sandbox takes away what the limits of a container are read
+/// from, and a reload would find more.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let count = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    *CORES.get_or_init(|| count().min(1024))
 }
 
 /// The key `user`.
@@ -161,10 +169,14 @@ pub(super) fn log(top: &Table<'_>) -> Log {
 /// `[sandbox]`
 pub(super) fn sandbox(top: &Table<'_>) -> Sandbox {
     let table = top.table("sandbox", &keys::SANDBOX);
-    let connect = table.scalars("connect", "a port or a list of ports", |text| {
-        let port = text.parse().ok().filter(|port: &u16| *port != 0);
-        port.ok_or_else(|| Wrong::new("this is no port", "ports are 1 to 65535: write 3001"))
-    });
+    let ports = |key| {
+        let ports = table.scalars(key, "a port or a list of ports", |text| {
+            let port = text.parse().ok().filter(|port: &u16| *port != 0);
+            port.ok_or_else(|| Wrong::new("this is no port", "ports are 1 to 65535: write 3001"))
+        });
+        values_of(ports.unwrap_or_default())
+    };
+    let read = table.list("read", path).unwrap_or_default();
     let allowed = table.list("allow_degraded", |text| match text {
         "landlock" => Ok(Layer::Landlock),
         "seccomp" => Ok(Layer::Seccomp),
@@ -174,7 +186,12 @@ pub(super) fn sandbox(top: &Table<'_>) -> Sandbox {
         )),
     });
     Sandbox {
-        connect: values_of(connect.unwrap_or_default()),
+        connect: ports("connect"),
+        bind: ports("bind"),
+        read: read
+            .into_iter()
+            .map(|folder| (table.reader.path(folder.value), Some(folder.span)))
+            .collect(),
         allow_degraded: values_of(allowed.unwrap_or_default()),
     }
 }
@@ -207,11 +224,15 @@ pub(super) fn certificates(top: &Table<'_>) -> (Vec<CertificateFiles>, bool) {
 
 /// The name of a file.
 pub(super) fn file<'a>(table: &Table<'a>, key: &str) -> Option<Placed<&'a str>> {
-    table.parsed(key, |text| match text {
+    table.parsed(key, path)
+}
+
+fn path(text: &str) -> Result<&str, Wrong> {
+    match text {
         "" => Err(Wrong::new("this is empty", "write the path of a file")),
         text if text.contains('\0') => Err(Wrong::new("no path holds a zero byte", "")),
         text => Ok(text),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -252,6 +273,19 @@ mod tests {
         assert_eq!(files.key, std::path::Path::new("/k/a.key"));
         let config = parsed(&format!("[server]\nhttps = []\n{ROUTE}{certificate}"));
         assert!(config.server.https.is_empty());
+    }
+
+    #[test]
+    fn a_sandbox_names_what_a_reload_may_bring() {
+        let none = parsed(ROUTE).sandbox;
+        assert_eq!(none, Sandbox::default());
+        let text = "[sandbox]\nconnect = \"1\"\nbind = [2, \"3\"]\nread = [\"a\", \"/b\"]\n";
+        let sandbox = parsed(&format!("{text}{ROUTE}")).sandbox;
+        assert_eq!((sandbox.connect, sandbox.bind), (vec![1], vec![2, 3]));
+        let read: Vec<_> = sandbox.read.into_iter().map(|(folder, _)| folder).collect();
+        assert_eq!(read, ["/etc/x/a", "/b"].map(std::path::PathBuf::from));
+        let told = mistakes(&format!("[sandbox]\nbind = \"0\"\nread = \"\"\n{ROUTE}"));
+        assert!(told.contains("no port") && told.contains("empty"), "{told}");
     }
 
     #[test]

@@ -115,6 +115,10 @@ pub struct Log {
 pub struct Sandbox {
     /// TCP ports that a reload may bring upstreams on, besides those of the upstreams that are there at start
     pub connect: Vec<u16>,
+    /// TCP ports that a reload may bring listeners on, besides 80, 443 and those that are there at start
+    pub bind: Vec<u16>,
+    /// Folders that a reload may bring files from, besides those of the files that are there at start
+    pub read: Vec<(PathBuf, Span)>,
     /// What lowport may serve without, where the kernel does not have it
     pub allow_degraded: Vec<Layer>,
 }
@@ -334,6 +338,8 @@ pub struct App {
     pub user: Option<User>,
     /// Where it is expected to listen
     pub listens: AppAddr,
+    /// Whether system calls that no Node app makes are kept from it
+    pub sandbox: bool,
     /// Where `[app]` was written; `None` when the app is only on the command line
     pub span: Span,
 }

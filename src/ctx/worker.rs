@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::Load;
 use crate::observe::{Counters, IdSource, LogBuffer};
-use crate::privilege::SockDiag;
+use crate::privilege::Witness;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
@@ -35,17 +35,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with an empty pool. `sockets` tells the guard who runs an upstream; `None` where nobody can.
+    /// A worker with an empty pool. `witness` tells the guard who runs an upstream.
     pub fn new(
         live: Arc<ArcSwap<Snapshot>>,
         log: Rc<LogBuffer>,
         counters: Arc<Counters>,
         load: Arc<Load>,
-        sockets: Option<SockDiag>,
+        witness: Witness,
     ) -> Self {
         Self {
             live,
-            pool: Pool::new(sockets),
+            pool: Pool::new(witness),
             log,
             ids: IdSource::new(),
             counters,

@@ -5,7 +5,7 @@ use seccompiler::{
     BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule as Rule,
 };
 
-use super::needs::Needs;
+use super::needs::{Needs, Work};
 
 /// A system call and what its arguments must be like.
 pub(super) struct Call {
@@ -37,8 +37,15 @@ const SERVING: &[Named] = calls![
     SYS_rseq SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sched_yield
     SYS_set_robust_list SYS_shutdown SYS_sigaltstack SYS_write SYS_writev
 ];
+/// What a process does that waits for questions and answers them, one after the other.
+const ANSWERING: &[Named] = calls![
+    SYS_brk SYS_clock_gettime SYS_close SYS_exit_group SYS_getpid SYS_getrandom SYS_madvise SYS_memfd_create SYS_munmap SYS_read
+    SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigreturn SYS_write
+];
 const READING: &[Named] =
     calls![SYS_fstat SYS_getdents64 SYS_lseek SYS_newfstatat SYS_pread64 SYS_readlinkat SYS_statx];
+/// The same for a process that knows what it looks at, without links.
+const LOOKING: &[Named] = calls![SYS_getdents64 SYS_lseek SYS_newfstatat SYS_statx];
 const RESOLVING: &[Named] = calls![SYS_ppoll SYS_uname];
 const BINDING: &[Named] = calls![SYS_bind SYS_listen];
 
@@ -48,6 +55,13 @@ mod older {
     use super::*;
 
     pub(super) const SERVING: &[Named] = calls![SYS_epoll_wait];
+    pub(super) const ANSWERING: &[Named] = calls![SYS_poll];
+    /// glibc asks for the descriptor with newfstatat, musl does not
+    pub(super) const LOOKING: &[Named] = if cfg!(target_env = "musl") {
+        calls![SYS_fstat SYS_stat]
+    } else {
+        &[]
+    };
     pub(super) const READING: &[Named] = calls![SYS_lstat SYS_readlink SYS_stat];
     pub(super) const RESOLVING: &[Named] = calls![SYS_poll];
     /// Flags in the second argument
@@ -59,6 +73,8 @@ mod older {
     use super::*;
 
     pub(super) const SERVING: &[Named] = &[];
+    pub(super) const ANSWERING: &[Named] = calls![SYS_ppoll];
+    pub(super) const LOOKING: &[Named] = calls![SYS_fstat];
     pub(super) const READING: &[Named] = &[];
     pub(super) const RESOLVING: &[Named] = &[];
     pub(super) const OPENING: &[Named] = &[];
@@ -95,6 +111,29 @@ pub(super) const NEVER_HERE: &[Named] =
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const NEVER_HERE: &[Named] = &[];
 
+/// Of those, what no Node app and nothing that one starts makes either: what is refused by the default profiles of
+/// containers, in which all of them run. Not tracing, nor becoming somebody, which the kernel itself refuses where it has to.
+pub(super) const APP_NEVER: &[Named] = calls![
+    // Namespaces and mounts
+    SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree SYS_pivot_root
+    SYS_setns SYS_umount2 SYS_unshare
+    // Ways around a filter or around permissions
+    SYS_io_uring_enter SYS_io_uring_register SYS_io_uring_setup SYS_open_by_handle_at
+    // The kernel's larger doors
+    SYS_add_key SYS_bpf SYS_fanotify_init SYS_keyctl SYS_perf_event_open SYS_request_key SYS_userfaultfd
+    // The machine
+    SYS_acct SYS_clock_adjtime SYS_clock_settime SYS_delete_module SYS_finit_module SYS_init_module SYS_kexec_load
+    SYS_quotactl SYS_reboot SYS_setdomainname SYS_sethostname SYS_settimeofday SYS_swapoff SYS_swapon SYS_syslog
+    SYS_vhangup
+];
+
+/// What else only x86-64 has of it.
+#[cfg(target_arch = "x86_64")]
+pub(super) const APP_NEVER_HERE: &[Named] = calls![SYS_ioperm SYS_iopl SYS_kexec_file_load];
+/// What else only this architecture has of it.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const APP_NEVER_HERE: &[Named] = &[];
+
 /// Every call that `needs` takes, in no order, each once.
 pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
     let network = !needs.connect.is_none() || !needs.bind.is_none() || needs.resolve;
@@ -112,14 +151,19 @@ pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
             }));
         }
     };
-    add(true, SERVING);
-    add(true, older::SERVING);
+    let serving = needs.work == Work::Serving;
+    add(serving, SERVING);
+    add(serving, older::SERVING);
+    add(!serving, ANSWERING);
+    add(!serving, older::ANSWERING);
     add(connecting, calls![SYS_connect]);
-    add(opening, READING);
+    add(opening && serving, READING);
+    add(opening && !serving, LOOKING);
     // Who is at the other end of a Unix socket is asked by its inode.
     let inodes = !needs.connect_unix.is_empty() && !opening;
     add(inodes, calls![SYS_fstat]);
-    add(opening, older::READING);
+    add(opening && serving, older::READING);
+    add(opening && !serving, older::LOOKING);
     add(needs.resolve, RESOLVING);
     add(needs.resolve, older::RESOLVING);
     // musl's resolver binds its UDP socket to port 0.
@@ -136,25 +180,29 @@ pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
             rules: rules.to_vec(),
         }));
     };
-    add(calls![SYS_clone], &threads()?);
     add(calls![SYS_mmap SYS_mprotect], &[no_code()?]);
-    add(calls![SYS_prctl], &[all([is(0, libc::PR_SET_NAME)?])?]);
-    add(calls![SYS_socketpair], &[all([is(0, libc::AF_UNIX)?])?]);
-    add(calls![SYS_tgkill], &[all([is(0, this_process())?])?]);
-    add(calls![SYS_fcntl], &one_of(1, FCNTL)?);
-    add(
-        calls![SYS_ioctl],
-        &one_of(
-            1,
-            if needs.resolve {
-                IOCTL_RESOLVING
-            } else {
-                IOCTL
-            },
-        )?,
-    );
-    add(calls![SYS_setsockopt], &options(needs)?);
-    add(calls![SYS_sendto], &[no_fast_open(3)?]);
+    if serving {
+        add(calls![SYS_clone], &threads()?);
+        add(calls![SYS_prctl], &[all([is(0, libc::PR_SET_NAME)?])?]);
+        add(calls![SYS_socketpair], &[all([is(0, libc::AF_UNIX)?])?]);
+        add(calls![SYS_tgkill], &[all([is(0, this_process())?])?]);
+        add(calls![SYS_fcntl], &one_of(1, FCNTL)?);
+        add(
+            calls![SYS_ioctl],
+            &one_of(
+                1,
+                if needs.resolve {
+                    IOCTL_RESOLVING
+                } else {
+                    IOCTL
+                },
+            )?,
+        );
+        add(calls![SYS_sendto], &[no_fast_open(3)?]);
+    }
+    if serving || network {
+        add(calls![SYS_setsockopt], &options(needs)?);
+    }
     if needs.descriptors {
         add(calls![SYS_sendmsg], &[no_fast_open(2)?]);
     }
@@ -173,7 +221,10 @@ pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
             }
         };
         add(calls![SYS_openat], &rules(2)?);
-        add(older::OPENING, &rules(1)?);
+        // glibc has no use for it.
+        if serving || cfg!(target_env = "musl") {
+            add(older::OPENING, &rules(1)?);
+        }
     }
     Ok(calls)
 }

@@ -60,6 +60,11 @@ impl Kept {
     pub const fn bit(self) -> u32 {
         1 << self as u32
     }
+
+    /// The set of these.
+    pub fn set(kept: &[Self]) -> u32 {
+        kept.iter().fold(0, |bits, kept| bits | kept.bit())
+    }
 }
 
 /// Gives up all but `kept`, for a process that stays root for their sake; one that is not root keeps nothing.
@@ -76,7 +81,7 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
         lock_securebits()?;
         // Fails without CAP_SETGID, where there are no groups to lose either way.
         let _ = setgroups(&[]);
-        held()?.permitted & kept.iter().fold(0, |bits, kept| bits | kept.bit())
+        held()?.permitted & Kept::set(kept)
     } else {
         0
     };
@@ -90,6 +95,28 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+/// How a process gives up what it does not need.
+#[derive(Debug, Clone, Copy)]
+pub enum Lesser<'a> {
+    /// It becomes somebody: [`become_user`]
+    User(&'a Identity),
+    /// It stays who it is, with these: [`keep_only`]
+    Keeping(&'a [Kept]),
+    /// It has done so already
+    Already,
+}
+
+impl Lesser<'_> {
+    /// Does it, for good.
+    pub(super) fn now(self) -> io::Result<()> {
+        match self {
+            Self::User(user) => become_user(user),
+            Self::Keeping(kept) => keep_only(kept),
+            Self::Already => Ok(()),
+        }
+    }
 }
 
 /// Whether this process may bind ports below 1024; raises the right where it is only permitted.

@@ -76,7 +76,8 @@ impl LandlockState {
         }
     }
 
-    fn of(abi: u32, needs: &Needs) -> Self {
+    /// What a kernel with this version keeps, where it enforces.
+    pub(super) fn of(abi: u32, needs: &Needs) -> Self {
         let mut open = Vec::new();
         if abi < 3 {
             open.push("files that may be written can be truncated (Linux 6.2)");
@@ -193,7 +194,8 @@ impl Rules {
             }
         }
         for path in &needs.write {
-            paths.push((open(path)?, AccessFs::WriteFile | AccessFs::MakeReg));
+            let append = AccessFs::WriteFile | AccessFs::MakeReg;
+            paths.push((open(path)?, of_kind(path, append)));
         }
         for socket in &needs.connect_unix {
             // The app makes its socket anew at each start, and maybe its folder too.

@@ -9,10 +9,13 @@ use std::path::PathBuf;
 /// every thread that is started later. The default is a process that talks over descriptors that it already has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
+    /// How it does all this
+    pub work: Work,
     /// Files and folders to read, existing and with everything below them. Name the folder where a file is replaced by
     /// renaming (certbot, Kubernetes secrets): the rule is for the file that is there now.
     pub read: Vec<PathBuf>,
-    /// Existing folders in which files are created and appended to. Never truncated, renamed or removed there.
+    /// Existing folders in which files are created and appended to, and existing files to append to. Nothing is ever
+    /// truncated, renamed or removed there.
     pub write: Vec<PathBuf>,
     /// TCP ports to bind and listen on; what is bound already needs none
     pub bind: Ports,
@@ -28,6 +31,16 @@ pub struct Needs {
     pub descriptors: bool,
     /// Wait for child processes that exist already
     pub wait: bool,
+}
+
+/// How a process works, which decides the system calls that every one of its kind makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Work {
+    /// With threads, a runtime and connections
+    #[default]
+    Serving,
+    /// On one thread that blocks, for one other process
+    Answering,
 }
 
 /// TCP ports.

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::broker::Broker;
+use super::drop;
 use super::landlock::{Kept, LandlockState};
 use super::mode::Mode;
 use super::needs::Needs;
-use super::seccomp::SeccompState;
-use super::status::{SeccompMode, TaskState, one_state, threads_json};
+use super::status::{Capabilities, SeccompMode, TaskState, one_state, threads_json};
 use super::trial::Tried;
 use super::user::Identity;
+use super::walls::Walls;
 
 /// What became of this process's privileges. [`Display`](fmt::Display) is for a terminal.
 #[derive(Debug, Clone)]
@@ -22,20 +24,37 @@ pub struct PrivilegeReport {
     pub identity: Identity,
     /// Each thread that serves, read back from the kernel; why not, where it cannot be read
     pub threads: Result<Vec<TaskState>, String>,
-    /// What it was left to do
-    pub needs: Needs,
-    /// What Landlock keeps; why it was left out, where the configuration says so
-    pub landlock: Result<LandlockState, String>,
-    /// What seccomp keeps; why it was left out
-    pub seccomp: Result<SeccompState, String>,
-    /// What was tried with the sandbox on; empty when nothing was
-    pub tried: Vec<Tried>,
-    /// The broker, where there is one
-    pub broker: Option<TaskState>,
-    /// The app's supervisor, where there is one
-    pub supervisor: Option<TaskState>,
+    /// Its sandbox
+    pub walls: Walls,
+    /// The broker, where there is one, and its sandbox
+    pub broker: Option<(Helper, Walls)>,
+    /// The processes that look after the app, where there is one
+    pub app: Option<AppReport>,
     /// What else could not be enforced, a sentence each
     pub degraded: Vec<String>,
+}
+
+/// A process beside the one that serves, read back from the kernel; why not, where it cannot be read.
+pub type Helper = Result<TaskState, String>;
+
+/// The processes that look after the app, which is left what they are left.
+#[derive(Debug, Clone)]
+pub struct AppReport {
+    /// The upper one, which ends what the other leaves
+    pub guardian: Helper,
+    /// The one below, which starts the app
+    pub supervisor: Helper,
+    /// How many filters keep system calls from the app; why none have to
+    pub filters: Result<usize, String>,
+}
+
+impl AppReport {
+    fn helpers(&self) -> [(&'static str, &Helper); 2] {
+        [
+            ("the guardian", &self.guardian),
+            ("the supervisor", &self.supervisor),
+        ]
+    }
 }
 
 impl PrivilegeReport {
@@ -45,35 +64,24 @@ impl PrivilegeReport {
         if let Err(reason) = &self.threads {
             open.push(format!("the threads could not be read back: {reason}"));
         }
-        match &self.landlock {
-            Err(reason) => open.push(format!("landlock is off: {reason}")),
-            Ok(state) => {
-                for (what, kept) in parts(state) {
-                    if *kept != Kept::Full {
-                        open.push(format!("landlock, {what}: {kept}"));
-                    }
-                }
+        for (who, helper) in self.helpers() {
+            if let Err(reason) = helper {
+                open.push(format!("{who} could not be read back: {reason}"));
             }
         }
-        if let Err(reason) = &self.seccomp {
-            open.push(format!("seccomp is off: {reason}"));
-            if self.landlock.is_ok() && !self.needs.connect.is_any() {
-                open.push(
-                    "without it, Multipath TCP and TCP Fast Open connect to any port".to_owned(),
-                );
-            }
+        open_walls("", &self.walls, &mut open);
+        if let Some((_, walls)) = &self.broker {
+            open_walls("the broker: ", walls, &mut open);
         }
-        for tried in &self.tried {
-            if !tried.outcome.is_denied() {
-                open.push(format!("{}: {}", tried.action, tried.outcome));
-            }
+        if let Some(Err(reason)) = self.app.as_ref().map(|app| &app.filters) {
+            open.push(format!("the app: seccomp is off: {reason}"));
         }
         open.extend(self.degraded.iter().cloned());
         open
     }
 
-    /// What was read back of the threads and is not what should have come of it, a sentence each: who finds that must not
-    /// serve.
+    /// What was read back of the processes and is not what should have come of it, a sentence each: who finds that must
+    /// not serve.
     pub fn contradictions(&self) -> Vec<String> {
         let mut found = Vec::new();
         if let Ok(threads) = &self.threads {
@@ -82,7 +90,27 @@ impl PrivilegeReport {
                 Ok(state) => self.check(state, &mut found),
             }
         }
+        if let Some((Ok(state), walls)) = &self.broker {
+            let filters = walls.seccomp.as_ref().map_or(0, |seccomp| seccomp.filters);
+            self.check_helper("the broker", state, Broker::KEPT, filters, &mut found);
+        }
+        if let Some(app) = &self.app {
+            let filters = *app.filters.as_ref().unwrap_or(&0);
+            for (who, helper) in app.helpers() {
+                let Ok(state) = helper else { continue };
+                if state.is_root() {
+                    found.push(format!("{who} runs as {:?}", state.uids));
+                }
+                self.check_helper(who, state, &[], filters, &mut found);
+            }
+        }
         found
+    }
+
+    /// Whoever is beside the process that serves.
+    fn helpers(&self) -> impl Iterator<Item = (&'static str, &Helper)> {
+        let broker = self.broker.iter().map(|(helper, _)| ("the broker", helper));
+        broker.chain(self.app.iter().flat_map(AppReport::helpers))
     }
 
     /// Compares what was read back with what should have come of it.
@@ -93,11 +121,7 @@ impl PrivilegeReport {
                 state.uids, state.gids, self.identity
             ));
         }
-        let mut sets = state.capabilities;
-        // Without root there was no CAP_SETPCAP to empty it with, and no_new_privs keeps it from being used.
-        if self.mode != Mode::Root && state.no_new_privs {
-            sets.bounding = 0;
-        }
+        let sets = self.sets(state);
         if !sets.is_none() {
             open.push(format!("capabilities are left: {sets}"));
         }
@@ -107,64 +131,59 @@ impl PrivilegeReport {
         if !state.no_new_privs {
             open.push("no_new_privs is not set".to_owned());
         }
-        if let Ok(seccomp) = &self.seccomp {
-            let fewer = state
-                .seccomp_filters
-                .is_some_and(|on| (on as usize) < seccomp.filters);
-            if state.seccomp != SeccompMode::Filter || fewer {
-                open.push("the seccomp filters are not on".to_owned());
-            }
+        let filters = &self.walls.seccomp;
+        if !has_filters(state, filters.as_ref().map_or(0, |seccomp| seccomp.filters)) {
+            open.push("the seccomp filters are not on".to_owned());
+        }
+    }
+
+    fn sets(&self, state: &TaskState) -> Capabilities {
+        let mut sets = state.capabilities;
+        // Without root there was no CAP_SETPCAP to empty it with, and no_new_privs keeps it from being used.
+        if self.mode != Mode::Root && state.no_new_privs {
+            sets.bounding = 0;
+        }
+        sets
+    }
+
+    fn check_helper(
+        &self,
+        who: &str,
+        state: &TaskState,
+        kept: &[drop::Kept],
+        filters: usize,
+        found: &mut Vec<String>,
+    ) {
+        let kept = u64::from(drop::Kept::set(kept));
+        let mut sets = self.sets(state);
+        (sets.effective, sets.permitted) = (sets.effective & !kept, sets.permitted & !kept);
+        if !sets.is_none() {
+            found.push(format!("{who}: capabilities are left: {sets}"));
+        }
+        if !state.no_new_privs {
+            found.push(format!("{who}: no_new_privs is not set"));
+        }
+        if !has_filters(state, filters) {
+            found.push(format!("{who}: the seccomp filters are not on"));
         }
     }
 
     /// For programs: every fact, and `open` with what could not be enforced.
     pub fn to_json(&self) -> Value {
-        let landlock = self.landlock.as_ref().map_or_else(
-            |reason| json!({ "off": reason }),
-            |state| {
-                let kept: serde_json::Map<_, _> = parts(state)
-                    .map(|(what, kept)| (what.to_owned(), kept_json(kept)))
-                    .into_iter()
-                    .collect();
-                json!({ "abi": state.abi, "kept": kept })
-            },
-        );
-        let seccomp = self.seccomp.as_ref().map_or_else(
-            |reason| json!({ "off": reason }),
-            |state| json!({ "filters": state.filters, "calls": state.calls }),
-        );
-        let tried: Vec<Value> = self
-            .tried
-            .iter()
-            .map(|tried| {
-                json!({
-                    "action": tried.action,
-                    "denied": tried.outcome.is_denied(),
-                    "how": tried.outcome.to_string(),
-                })
-            })
-            .collect();
-        json!({
+        let report = json!({
             "mode": self.mode.to_string(),
             "user": self.identity.name,
             "uid": self.identity.uid,
             "gid": self.identity.gid,
             "threads": threads_json(&self.threads),
-            "needs": {
-                "read": paths(&self.needs.read),
-                "write": paths(&self.needs.write),
-                "bind": self.needs.bind.to_string(),
-                "connect": self.needs.connect.to_string(),
-                "connect_unix": paths(&self.needs.connect_unix),
-                "resolve": self.needs.resolve,
-            },
-            "landlock": landlock,
-            "seccomp": seccomp,
-            "tried": tried,
-            "broker": self.broker.as_ref().map(TaskState::to_json),
-            "supervisor": self.supervisor.as_ref().map(TaskState::to_json),
+            "broker": self.broker.as_ref().map(|(helper, walls)| {
+                with(helper_json(helper), json!({ "sandbox": walls_json(walls) }))
+            }),
+            "guardian": self.app.as_ref().map(|app| helper_json(&app.guardian)),
+            "supervisor": self.app.as_ref().map(|app| helper_json(&app.supervisor)),
             "open": self.open(),
-        })
+        });
+        with(report, walls_json(&self.walls))
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
@@ -182,72 +201,30 @@ impl PrivilegeReport {
             rows.push(("no new privs", yes(state.no_new_privs)));
             rows.push(("threads", format!("{}, all alike", threads.len())));
         }
-        rows.push(match &self.landlock {
-            Ok(state) if state.is_none() => ("landlock", "none".to_owned()),
-            Ok(state) => {
-                let kept: Vec<String> = parts(state)
-                    .iter()
-                    .map(|(what, kept)| format!("{what} {}", word(kept)))
-                    .collect();
-                (
-                    "landlock",
-                    format!("ABI {}: {}", state.abi, kept.join(", ")),
-                )
+        let walls = &self.walls;
+        rows.push(("landlock", landlock(walls)));
+        rows.push(("seccomp", seccomp(walls)));
+        rows.push(("may connect", may_connect(&walls.needs)));
+        rows.push(("may bind", walls.needs.bind.to_string()));
+        rows.push(("may read", may_read(&walls.needs)));
+        rows.push(("may write", list(&walls.needs.write)));
+        if let Some((helper, walls)) = &self.broker {
+            rows.push(("broker", helper_row(helper)));
+            rows.push(("  landlock", landlock(walls)));
+            rows.push(("  seccomp", seccomp(walls)));
+            if walls.stand() {
+                rows.push(("  may connect", may_connect(&walls.needs)));
+                rows.push(("  may bind", walls.needs.bind.to_string()));
+                rows.push(("  may read", may_read(&walls.needs)));
+                rows.push(("  may write", list(&walls.needs.write)));
+                rows.push(("  tried", tried_row(&walls.tried)));
             }
-            Err(_) => ("landlock", "off".to_owned()),
-        });
-        rows.push((
-            "seccomp",
-            match &self.seccomp {
-                Ok(state) => format!(
-                    "{} filters, {} system calls left",
-                    state.filters,
-                    state.calls.len()
-                ),
-                Err(_) => "off".to_owned(),
-            },
-        ));
-        rows.push(("may connect", self.may_connect()));
-        rows.push(("may bind", self.needs.bind.to_string()));
-        rows.push(("may read", self.may_read()));
-        rows.push(("may write", list(&self.needs.write)));
-        for (name, task) in [("broker", &self.broker), ("supervisor", &self.supervisor)] {
-            if let Some(task) = task {
-                rows.push((
-                    name,
-                    format!(
-                        "uid {}, capabilities: {}, no new privs: {}, seccomp: {}",
-                        task.uids[1],
-                        task.capabilities,
-                        yes(task.no_new_privs),
-                        task.filters()
-                    ),
-                ));
-            }
+        }
+        if let Some(app) = &self.app {
+            rows.push(("guardian", helper_row(&app.guardian)));
+            rows.push(("supervisor", helper_row(&app.supervisor)));
         }
         rows
-    }
-
-    fn may_connect(&self) -> String {
-        let mut to = match self.needs.connect.to_string() {
-            ports if self.needs.connect.is_none() => ports,
-            ports => format!("TCP {ports}"),
-        };
-        for socket in &self.needs.connect_unix {
-            to.push_str(&format!(", unix:{}", socket.display()));
-        }
-        if self.needs.resolve {
-            to.push_str(", name servers");
-        }
-        to
-    }
-
-    fn may_read(&self) -> String {
-        match (self.needs.read.is_empty(), self.needs.resolve) {
-            (_, false) => list(&self.needs.read),
-            (true, true) => "the resolver's files".to_owned(),
-            (false, true) => format!("{}, the resolver's files", list(&self.needs.read)),
-        }
     }
 }
 
@@ -256,15 +233,15 @@ impl fmt::Display for PrivilegeReport {
         for (name, value) in self.rows() {
             writeln!(f, "  {name:<13} {value}")?;
         }
-        if !self.tried.is_empty() {
-            let width = self
-                .tried
+        let tried = &self.walls.tried;
+        if !tried.is_empty() {
+            let width = tried
                 .iter()
                 .map(|tried| tried.action.len())
                 .max()
                 .unwrap_or(0);
             writeln!(f, "\ntried in throwaway processes:\n")?;
-            for tried in &self.tried {
+            for tried in tried {
                 writeln!(f, "  {:<width$}  {}", tried.action, tried.outcome)?;
             }
         }
@@ -277,6 +254,113 @@ impl fmt::Display for PrivilegeReport {
             writeln!(f, "  {sentence}")?;
         }
         Ok(())
+    }
+}
+
+/// Whether at least so many are on, or none has to be. It may have been born with others.
+fn has_filters(state: &TaskState, filters: usize) -> bool {
+    let fewer = state
+        .seccomp_filters
+        .is_some_and(|on| (on as usize) < filters);
+    filters == 0 || (state.seccomp == SeccompMode::Filter && !fewer)
+}
+
+/// What `walls` leave open, after `whose`.
+fn open_walls(whose: &str, walls: &Walls, open: &mut Vec<String>) {
+    match &walls.landlock {
+        Err(reason) => open.push(format!("{whose}landlock is off: {reason}")),
+        Ok(state) => {
+            for (what, kept) in parts(state) {
+                if *kept != Kept::Full {
+                    open.push(format!("{whose}landlock, {what}: {kept}"));
+                }
+            }
+        }
+    }
+    if let Err(reason) = &walls.seccomp {
+        open.push(format!("{whose}seccomp is off: {reason}"));
+        if walls.landlock.is_ok() && !walls.needs.connect.is_any() {
+            open.push(format!(
+                "{whose}without it, Multipath TCP and TCP Fast Open connect to any port"
+            ));
+        }
+    }
+    for tried in &walls.tried {
+        if !tried.outcome.is_denied() {
+            open.push(format!("{whose}{}: {}", tried.action, tried.outcome));
+        }
+    }
+}
+
+fn landlock(walls: &Walls) -> String {
+    match &walls.landlock {
+        Ok(state) if state.is_none() => "none".to_owned(),
+        Ok(state) => {
+            let kept: Vec<String> = parts(state)
+                .iter()
+                .map(|(what, kept)| format!("{what} {}", word(kept)))
+                .collect();
+            format!("ABI {}: {}", state.abi, kept.join(", "))
+        }
+        Err(_) => "off".to_owned(),
+    }
+}
+
+fn seccomp(walls: &Walls) -> String {
+    match &walls.seccomp {
+        Ok(state) => format!(
+            "{} filters, {} system calls left",
+            state.filters,
+            state.calls.len()
+        ),
+        Err(_) => "off".to_owned(),
+    }
+}
+
+fn tried_row(tried: &[Tried]) -> String {
+    let denied = tried
+        .iter()
+        .filter(|tried| tried.outcome.is_denied())
+        .count();
+    match tried.len() {
+        0 => "nothing".to_owned(),
+        all if all == denied => format!("{all}, all denied"),
+        all => format!("{all}, {} NOT denied", all - denied),
+    }
+}
+
+fn helper_row(helper: &Helper) -> String {
+    match helper {
+        Ok(task) => format!(
+            "uid {}, capabilities: {}, no new privs: {}, seccomp: {}",
+            task.uids[1],
+            task.capabilities,
+            yes(task.no_new_privs),
+            task.filters()
+        ),
+        Err(reason) => format!("UNKNOWN: {reason}"),
+    }
+}
+
+fn may_connect(needs: &Needs) -> String {
+    let mut to = match needs.connect.to_string() {
+        ports if needs.connect.is_none() => ports,
+        ports => format!("TCP {ports}"),
+    };
+    for socket in &needs.connect_unix {
+        to.push_str(&format!(", unix:{}", socket.display()));
+    }
+    if needs.resolve {
+        to.push_str(", name servers");
+    }
+    to
+}
+
+fn may_read(needs: &Needs) -> String {
+    match (needs.read.is_empty(), needs.resolve) {
+        (_, false) => list(&needs.read),
+        (true, true) => "the resolver's files".to_owned(),
+        (false, true) => format!("{}, the resolver's files", list(&needs.read)),
     }
 }
 
@@ -302,6 +386,57 @@ fn kept_json(kept: &Kept) -> Value {
         Kept::Partial(open) => json!({ "level": "partial", "open": open }),
         Kept::None(reason) => json!({ "level": "none", "reason": reason }),
     }
+}
+
+fn walls_json(walls: &Walls) -> Value {
+    let landlock = walls.landlock.as_ref().map_or_else(
+        |reason| json!({ "off": reason }),
+        |state| {
+            let kept: serde_json::Map<_, _> = parts(state)
+                .map(|(what, kept)| (what.to_owned(), kept_json(kept)))
+                .into_iter()
+                .collect();
+            json!({ "abi": state.abi, "kept": kept })
+        },
+    );
+    let seccomp = walls.seccomp.as_ref().map_or_else(
+        |reason| json!({ "off": reason }),
+        |state| json!({ "filters": state.filters, "calls": state.calls }),
+    );
+    let tried = |tried: &Tried| {
+        json!({
+            "action": tried.action,
+            "denied": tried.outcome.is_denied(),
+            "how": tried.outcome.to_string(),
+        })
+    };
+    json!({
+        "needs": {
+            "read": paths(&walls.needs.read),
+            "write": paths(&walls.needs.write),
+            "bind": walls.needs.bind.to_string(),
+            "connect": walls.needs.connect.to_string(),
+            "connect_unix": paths(&walls.needs.connect_unix),
+            "resolve": walls.needs.resolve,
+        },
+        "landlock": landlock,
+        "seccomp": seccomp,
+        "tried": walls.tried.iter().map(tried).collect::<Vec<Value>>(),
+    })
+}
+
+/// `object` with the entries of `more` in it.
+fn with(mut object: Value, more: Value) -> Value {
+    if let (Value::Object(entries), Value::Object(more)) = (&mut object, more) {
+        entries.extend(more);
+    }
+    object
+}
+
+fn helper_json(helper: &Helper) -> Value {
+    helper
+        .as_ref()
+        .map_or_else(|reason| json!({ "unknown": reason }), TaskState::to_json)
 }
 
 fn yes(is: bool) -> String {

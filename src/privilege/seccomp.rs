@@ -89,7 +89,7 @@ mod tests {
     use nix::libc::{self, c_int};
     use nix::sys::signal::Signal;
 
-    use super::super::needs::Ports;
+    use super::super::needs::{Ports, Work};
     use super::super::testing::{Ended, in_child, run};
     use super::*;
 
@@ -127,6 +127,7 @@ mod tests {
 
     fn everything() -> Needs {
         Needs {
+            work: Work::Serving,
             read: vec!["/a".into()],
             write: vec!["/b".into()],
             bind: Ports::Any,
@@ -192,6 +193,25 @@ mod tests {
                 Ok(format!("{:?}", call(*number, [])))
             });
             assert_eq!(ended, Ended::By(Signal::SIGSYS), "{name}: {told}");
+        }
+    }
+
+    /// Rust's handler of this signal puts the kernel's own back, and goes round in circles where it may not.
+    #[test]
+    #[expect(unsafe_code, reason = "a crash")]
+    fn a_crash_ends_whoever_has_the_filters() {
+        for work in [Work::Serving, Work::Answering] {
+            let needs = Needs {
+                work,
+                ..Needs::default()
+            };
+            let (told, ended) = run(|| {
+                confine(&needs, &OneThread::check()?)?;
+                // SAFETY: none; the first page is never mapped, so this ends the process.
+                unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(0) };
+                Ok(String::new())
+            });
+            assert_eq!(ended, Ended::By(Signal::SIGSEGV), "{work:?}: {told}");
         }
     }
 

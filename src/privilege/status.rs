@@ -267,6 +267,41 @@ pub(super) fn texts(pid: u32) -> io::Result<Vec<(u32, String)>> {
     Ok(texts)
 }
 
+/// The kernel's lines on who the process `pid` is and what it may do, and no others: at most 4 KiB.
+///
+/// # Errors
+/// When there is no such process, it is hidden, or /proc counts processes otherwise.
+pub(super) fn essence(pid: u32) -> io::Result<String> {
+    is_ours()?;
+    Ok(essential(&text(folder(pid))?))
+}
+
+/// Of [`FIELDS`], those that are there. A longer line than any of them should have is left out.
+fn essential(status: &str) -> String {
+    const LONGEST: usize = 256;
+    let wanted = |line: &&str| {
+        let name = line.split(':').next();
+        line.len() <= LONGEST && name.is_some_and(|name| FIELDS.contains(&name))
+    };
+    let lines: Vec<&str> = status.lines().filter(wanted).collect();
+    lines.join("\n")
+}
+
+/// What [`TaskState`] is made of.
+const FIELDS: [&str; 11] = [
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
+];
+
 /// Whether /proc counts processes as this one does: one that was mounted outside of this PID namespace has others under the
 /// same numbers.
 fn is_ours() -> io::Result<()> {
@@ -390,6 +425,18 @@ mod tests {
             capabilities.to_string(),
             "cap_net_bind_service (effective, permitted); cap_chown (ambient); 41 capabilities (bounding)"
         );
+    }
+
+    #[test]
+    fn only_what_matters_is_told_of_a_process() {
+        let essence = essential(STATUS);
+        assert!(!essence.contains("Name"), "{essence}");
+        assert_eq!(TaskState::parse(7, &essence), TaskState::parse(7, STATUS));
+        let long = STATUS.replace("9 10", &"1234567 ".repeat(100));
+        assert!(!essential(&long).contains("Groups"));
+        let own = super::essence(std::process::id()).unwrap();
+        assert!(TaskState::parse(7, &own).is_some(), "{own}");
+        assert!(super::essence(u32::MAX).is_err());
     }
 
     #[test]

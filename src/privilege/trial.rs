@@ -14,13 +14,14 @@ use nix::sys::ptrace;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Uid, alarm, execv, pipe2, setresuid};
+use nix::unistd::{ForkResult, Uid, alarm, execv, pipe2, setresuid};
 
-use super::drop::become_user;
-use super::fork::{Fork, OneThread, exit_now, fork};
+use super::drop::Lesser;
+use super::fork::{Fork, exit_now, fork};
+use super::landlock::Kept;
 use super::needs::{Needs, Ports};
-use super::user::Identity;
-use super::{landlock, seccomp};
+use super::walls::Walls;
+use crate::config::Sandbox;
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,17 +66,24 @@ impl fmt::Display for Outcome {
     }
 }
 
-type Attempt = Box<dyn Fn() -> io::Result<()>>;
+/// Something to try.
+struct Attempt {
+    action: String,
+    /// Whether nothing but Landlock's rules on ports would deny it
+    is_on_ports: bool,
+    make: Box<dyn Fn() -> io::Result<()>>,
+}
 
-/// Tries what must not be possible, in throwaway processes that first become `user`, unless that happened already
-/// (`None`), and put on the sandbox for `needs` just as this process will.
+/// Tries what must not be possible, in throwaway processes that first become as little as `lesser` says, and put on the
+/// sandbox for `needs` just as this process will.
 ///
 /// One process tries on until it is killed, and then the next one goes on from there; each may take a second. What
-/// `needs` allows is not tried. The kernel's audit log gets a line for each kill.
+/// `needs` allows is not tried, nor what takes a port that this kernel's Landlock does not keep, which its state tells
+/// (before Linux 6.7). The kernel's audit log gets a line for each kill.
 ///
 /// # Errors
 /// When there is more than one thread, no process can be made, or the drop or the sandbox failed in one.
-pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
+pub fn trial(needs: &Needs, lesser: Lesser<'_>) -> io::Result<Vec<Tried>> {
     let attempts = attempts(needs);
     let mut outcomes = Vec::new();
     while outcomes.len() < attempts.len() {
@@ -83,7 +91,7 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
         let (from, to) = pipe2(OFlag::O_CLOEXEC)?;
         let pid = match fork()? {
             Fork::Parent(pid) => pid,
-            Fork::Child => exit_now(try_all(needs, user, left, File::from(to))),
+            Fork::Child => exit_now(try_all(needs, lesser, left, File::from(to))),
         };
         drop(to);
         let mut told = Vec::new();
@@ -98,13 +106,18 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
         }
         outcomes.extend(told.iter().take(left.len()).map(|told| outcome(*told)));
         if told.len() < left.len() {
-            outcomes.push(last_outcome(ended));
+            outcomes.push(Some(last_outcome(ended)));
         }
     }
     Ok(attempts
         .into_iter()
         .zip(outcomes)
-        .map(|((action, _), outcome)| Tried { action, outcome })
+        .filter_map(|(attempt, outcome)| {
+            outcome.map(|outcome| Tried {
+                action: attempt.action,
+                outcome,
+            })
+        })
         .collect())
 }
 
@@ -112,44 +125,38 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
 const NO_SANDBOX: u8 = 255;
 /// Told of a failure that has no number; no error has a number that large.
 const NO_NUMBER: u8 = 254;
+/// Told of what was not tried.
+const NOT_TRIED: u8 = 253;
 
-/// What to say of a layer of the sandbox that the kernel does not give us.
-pub fn unavailable(layer: &str, error: &io::Error) -> io::Error {
-    io::Error::other(format!(
-        "{layer} cannot be had here ({error}); to serve without it: [sandbox] allow_degraded = [\"{layer}\"]"
-    ))
-}
-
-/// Puts the sandbox on and tells how each attempt went: 0, or the error's number; or why there is no sandbox. The exit
-/// code.
-fn try_all(
-    needs: &Needs,
-    user: Option<&Identity>,
-    attempts: &[(String, Attempt)],
-    mut told: File,
-) -> u8 {
+/// Puts the sandbox on and tells how each attempt went: 0, or the error's number; or why there is none. The exit code.
+fn try_all(needs: &Needs, lesser: Lesser<'_>, attempts: &[Attempt], mut told: File) -> u8 {
     // Sends SIGALRM, which ends the process.
     alarm::set(1);
-    let sandboxed = || -> io::Result<()> {
+    let sandboxed = || -> io::Result<Walls> {
         // Being killed would leave one.
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-        if let Some(user) = user {
-            become_user(user)?;
-        }
-        let alone = OneThread::check()?;
-        landlock::restrict(needs, &alone)
-            .and_then(landlock::LandlockState::or_none)
-            .map_err(|error| unavailable("landlock", &error))?;
-        seccomp::confine(needs, &alone).map_err(|error| unavailable("seccomp", &error))?;
-        Ok(())
+        lesser.now()?;
+        // Whole: what may be left out would show as allowed.
+        Walls::put_on(needs.clone(), Vec::new(), &Sandbox::default())
     };
-    if let Err(error) = sandboxed() {
-        // Some of the filters may be on by now, but none that forbids to write.
-        let _ = told.write_all(error.to_string().as_bytes());
-        return NO_SANDBOX;
-    }
-    for (_, attempt) in attempts {
-        if told.write_all(&[number(attempt())]).is_err() {
+    let walls = match sandboxed() {
+        Ok(walls) => walls,
+        Err(error) => {
+            // Some of the filters may be on by now, but none that forbids to write.
+            let _ = told.write_all(error.to_string().as_bytes());
+            return NO_SANDBOX;
+        }
+    };
+    let keeps_ports = walls
+        .landlock
+        .is_ok_and(|state| !matches!(state.network, Kept::None(_)));
+    for attempt in attempts {
+        let outcome = if attempt.is_on_ports && !keeps_ports {
+            NOT_TRIED
+        } else {
+            number((attempt.make)())
+        };
+        if told.write_all(&[outcome]).is_err() {
             return NO_NUMBER;
         }
     }
@@ -166,16 +173,17 @@ fn number(result: io::Result<()>) -> u8 {
     }
 }
 
-/// Of an attempt that was told of.
-fn outcome(told: u8) -> Outcome {
-    match told {
+/// Of an attempt that was told of; `None` if it was not made.
+fn outcome(told: u8) -> Option<Outcome> {
+    Some(match told {
         0 => Outcome::Allowed,
         NO_NUMBER => Outcome::Unknown,
+        NOT_TRIED => return None,
         number => match Errno::from_raw(number.into()) {
             errno @ (Errno::EPERM | Errno::EACCES) => Outcome::Denied(errno),
             errno => Outcome::LetThrough(errno),
         },
-    }
+    })
 }
 
 /// Of the attempt after which nothing was told any more.
@@ -188,9 +196,17 @@ fn last_outcome(ended: WaitStatus) -> Outcome {
     }
 }
 
-fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
-    let mut attempts: Vec<(String, Attempt)> = Vec::new();
-    let mut add = |action: &str, attempt: Attempt| attempts.push((action.to_owned(), attempt));
+fn attempts(needs: &Needs) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    let mut try_with = |action: &str, is_on_ports, make| {
+        attempts.push(Attempt {
+            action: action.to_owned(),
+            is_on_ports,
+            make,
+        });
+    };
+    let mut add =
+        |action: &str, make: Box<dyn Fn() -> io::Result<()>>| try_with(action, false, make);
     let root = Uid::from_raw(0);
     add(
         "become root (setresuid)",
@@ -202,6 +218,7 @@ fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
         Box::new(|| Ok(unshare(CloneFlags::CLONE_NEWUSER)?)),
     );
     add("start a program (execve)", Box::new(exec));
+    add("start a process (fork)", Box::new(another));
     add(
         "trace a process (ptrace)",
         Box::new(|| Ok(ptrace::traceme()?)),
@@ -210,32 +227,33 @@ fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
         "run code that it wrote (mmap PROT_EXEC)",
         Box::new(map_code),
     );
-    for path in ["/etc/passwd", "/proc/self/mem"] {
-        if needs
-            .read
-            .iter()
-            .any(|folder| Path::new(path).starts_with(folder))
-        {
+    for path in ["/", "/etc/passwd", "/etc/shadow", "/proc/self/mem"].map(Path::new) {
+        let needed = needs.read.iter().any(|folder| path.starts_with(folder));
+        // A container may have no users; that there is nothing to open protects nobody.
+        if needed || !path.exists() {
             continue;
         }
         add(
-            &format!("open {path}"),
+            &format!("open {}", path.display()),
             Box::new(move || File::open(path).map(drop)),
         );
     }
+    add("talk to the kernel (socket AF_NETLINK)", Box::new(netlink));
+    // Where there are none at all, seccomp denies the call.
     if let Some(port) = not_in(&needs.bind, 81) {
-        add(
+        try_with(
             &format!("bind port {port}"),
+            !needs.bind.is_none(),
             Box::new(move || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)),
         );
     }
     if let Some(port) = not_in(&needs.connect, 1) {
-        add(
+        try_with(
             &format!("connect to port {port} on loopback"),
+            !needs.connect.is_none(),
             Box::new(move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop)),
         );
     }
-    add("talk to the kernel (socket AF_NETLINK)", Box::new(netlink));
     attempts
 }
 
@@ -248,6 +266,21 @@ fn exec() -> io::Result<()> {
     match execv(c"/bin/true", &[c"true"]) {
         // A container without it tells as much: whether the kernel looked for it at all.
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the checked fork looks into /proc, which may be denied as well"
+)]
+fn another() -> io::Result<()> {
+    // SAFETY: this process has one thread, and the copy ends at once.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => exit_now(0),
+        ForkResult::Parent { child } => {
+            waitpid(child, None)?;
+            Ok(())
+        }
     }
 }
 
@@ -296,7 +329,7 @@ fn netlink() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Ended, in_child, run};
-    use super::super::user::is_root;
+    use super::super::user::{Identity, is_root};
     use super::*;
 
     fn needs() -> Needs {
@@ -315,21 +348,28 @@ mod tests {
 
     #[test]
     fn nothing_works_under_the_sandbox() {
-        let user = is_root().then(|| Identity::lookup("12345:54321").unwrap());
-        let told = in_child(|| Ok(told(&trial(&needs(), user.as_ref())?)));
+        let user = Identity::lookup("12345:54321").unwrap();
+        let lesser = match is_root() {
+            true => Lesser::User(&user),
+            false => Lesser::Already,
+        };
+        let told = in_child(|| Ok(told(&trial(&needs(), lesser)?)));
         let killed = "denied (killed by SIGSYS)";
         let expected = [
             format!("become root (setresuid): {killed}"),
             format!("gain capabilities (capset): {killed}"),
             format!("gain them in a new user namespace (unshare): {killed}"),
             format!("start a program (execve): {killed}"),
+            "start a process (fork): denied (EPERM)".to_owned(),
             format!("trace a process (ptrace): {killed}"),
             "run code that it wrote (mmap PROT_EXEC): denied (EPERM)".to_owned(),
+            "open /: denied (EPERM)".to_owned(),
             "open /etc/passwd: denied (EPERM)".to_owned(),
+            "open /etc/shadow: denied (EPERM)".to_owned(),
             "open /proc/self/mem: denied (EPERM)".to_owned(),
+            "talk to the kernel (socket AF_NETLINK): denied (EPERM)".to_owned(),
             "bind port 81: denied (EPERM)".to_owned(),
             "connect to port 2 on loopback: denied (EACCES)".to_owned(),
-            "talk to the kernel (socket AF_NETLINK): denied (EPERM)".to_owned(),
         ];
         assert_eq!(told.lines().collect::<Vec<_>>(), expected);
     }
@@ -342,7 +382,7 @@ mod tests {
             connect: Ports::Any,
             ..Needs::default()
         };
-        let told = in_child(|| Ok(told(&trial(&needs, None)?)));
+        let told = in_child(|| Ok(told(&trial(&needs, Lesser::Already)?)));
         for not in ["/etc/passwd", "bind port", "connect to"] {
             assert!(!told.contains(not), "{told}");
         }
@@ -356,8 +396,8 @@ mod tests {
     #[test]
     fn the_attempts_work_where_there_is_no_sandbox() {
         let mut outcomes = Vec::new();
-        for (action, attempt) in attempts(&needs()) {
-            let (told, ended) = run(|| Ok(outcome(number(attempt())).to_string()));
+        for Attempt { action, make, .. } in attempts(&needs()) {
+            let (told, ended) = run(|| Ok(outcome(number(make())).unwrap().to_string()));
             let told = if told.is_empty() && ended == Ended::Returned {
                 Outcome::Allowed.to_string()
             } else {
@@ -366,7 +406,14 @@ mod tests {
             outcomes.push((action, told));
         }
         // What also a bare process of an ordinary user, or of a container's root, may be denied.
-        let may_fail = ["setresuid", "capset", "unshare", "ptrace", "bind port"];
+        let may_fail = [
+            "setresuid",
+            "capset",
+            "unshare",
+            "ptrace",
+            "bind port",
+            "shadow",
+        ];
         for (action, told) in outcomes {
             if !may_fail.iter().any(|name| action.contains(name)) {
                 assert!(told.starts_with("ALLOWED"), "{action}: {told}");
@@ -380,7 +427,7 @@ mod tests {
             read: vec!["/nowhere/at/all".into()],
             ..Needs::default()
         };
-        let told = in_child(|| Ok(trial(&needs, None).unwrap_err().to_string()));
+        let told = in_child(|| Ok(trial(&needs, Lesser::Already).unwrap_err().to_string()));
         assert!(told.contains("could not be tried"), "{told}");
         assert!(told.contains("/nowhere/at/all"), "{told}");
     }
@@ -400,6 +447,7 @@ mod tests {
             assert_eq!(last_outcome(ended), Outcome::Unknown);
         }
         assert!(!Outcome::Unknown.is_denied());
+        let outcome = |number| outcome(number).unwrap();
         let refused = outcome(libc::ECONNREFUSED as u8);
         assert_eq!(refused, Outcome::LetThrough(Errno::ECONNREFUSED));
         assert!(!refused.is_denied() && !outcome(0).is_denied());

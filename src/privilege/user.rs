@@ -6,6 +6,22 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid};
 
+/// The table of users that every system has, whatever others it may have besides.
+pub(super) const PASSWD: &str = "/etc/passwd";
+
+/// The number of the user `name` in [`PASSWD`] alone, for a process whose sandbox holds: what else the C library would
+/// ask are modules, which take what they like and abort without it.
+pub(super) fn uid_in_passwd(name: &str) -> Option<u32> {
+    uid_in(&std::fs::read_to_string(PASSWD).ok()?, name)
+}
+
+/// See passwd(5).
+fn uid_in(table: &str, name: &str) -> Option<u32> {
+    let mut entries = table.lines().map(|line| line.split(':'));
+    let mut entry = entries.find_map(|mut entry| (entry.next() == Some(name)).then_some(entry))?;
+    entry.nth(1)?.parse().ok()
+}
+
 /// Who a process is or becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -179,6 +195,16 @@ fn number(written: &str, digits: &str) -> Result<u32, UserError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_found_in_the_table_by_the_whole_name() {
+        let table = "root:x:0:0:root:/root:/bin/sh\nnod\nnode:x:1000:1000::/:\nbad:x:y:0\n";
+        assert_eq!(uid_in(table, "node"), Some(1000));
+        for name in ["nod", "bad", "x", "", "nobody"] {
+            assert_eq!(uid_in(table, name), None, "{name}");
+        }
+        assert_eq!(uid_in_passwd("root"), Some(0));
+    }
 
     #[test]
     fn names_and_numbers_are_found() {

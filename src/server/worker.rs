@@ -22,7 +22,7 @@ use super::admission::{Admission, Full, Permit};
 use super::conn;
 use crate::ctx::{self, Load};
 use crate::observe::{Count, Counters, LogBuffer, LogSink};
-use crate::privilege::SockDiag;
+use crate::privilege::Witness;
 use crate::snapshot::Snapshot;
 
 /// How often idle connections to peers are looked through.
@@ -89,15 +89,11 @@ pub struct WorkerHandle {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts the worker with this number. `sockets` tells who runs an upstream; it has to be opened before the sandbox.
+/// Starts the worker with this number. `witness` tells who runs an upstream; it has to be made before the sandbox.
 ///
 /// # Errors
 /// Where the thread or its runtime cannot be made.
-pub fn start(
-    number: usize,
-    shared: Arc<Shared>,
-    sockets: Option<SockDiag>,
-) -> io::Result<WorkerHandle> {
+pub fn start(number: usize, shared: Arc<Shared>, witness: Witness) -> io::Result<WorkerHandle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let runtime_error = io::Error::other;
     let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -112,7 +108,7 @@ pub fn start(
             {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(run(shared, receiver, counting, sockets));
+                    runtime.block_on(run(shared, receiver, counting, witness));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -131,7 +127,7 @@ async fn run(
     shared: Arc<Shared>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     counters: Arc<Counters>,
-    sockets: Option<SockDiag>,
+    witness: Witness,
 ) {
     let log = Rc::new(LogBuffer::new(shared.log.clone()));
     let worker = Rc::new(ctx::Worker::new(
@@ -139,7 +135,7 @@ async fn run(
         Rc::clone(&log),
         counters,
         Arc::clone(&shared.load),
-        sockets,
+        witness,
     ));
     let clients = Rc::new(Clients::default());
     let mut accepting: HashMap<SocketAddr, Accepting> = HashMap::new();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::privilege::status::TaskState;
 use crate::privilege::{SockDiag, socket_inode};
 use crate::stream::Stream;
 
@@ -120,8 +121,8 @@ impl FarEnd {
         if let Some(owner @ Owner::Uid(..)) = accepted {
             return owner;
         }
-        if let Self::Unix { listener, pid, .. } = self {
-            if let Some(process) = pid.and_then(Process::read) {
+        if let Self::Unix { listener, .. } = self {
+            if let Some(process) = self.process().and_then(Process::read) {
                 return known(process.uid, By::Process, sockets);
             }
             if let Some(uid) = listener {
@@ -131,17 +132,12 @@ impl FarEnd {
         accepted.unwrap_or(Owner::Unknown(Why::Closed))
     }
 
-    /// How the process behind a Unix socket that runs as `uid` could be more than that, as far as /proc tells.
-    pub(super) fn more_than(&self, uid: u32) -> Option<String> {
-        let Self::Unix { pid: Some(pid), .. } = self else {
-            return None;
-        };
-        let process = Process::read(*pid).filter(|process| process.uid == uid)?;
-        if process.was_root && uid != 0 {
-            return Some(format!("pid {pid} can become root again"));
+    /// The process behind a Unix socket.
+    pub(super) fn process(&self) -> Option<u32> {
+        match self {
+            Self::Unix { pid: Some(pid), .. } => u32::try_from(*pid).ok(),
+            _ => None,
         }
-        (process.capabilities != 0)
-            .then(|| format!("pid {pid} has capabilities {:#x}", process.capabilities))
     }
 }
 
@@ -179,7 +175,7 @@ fn unix(stream: &UnixStream) -> FarEnd {
 
 /// What /proc tells of a process.
 #[derive(Debug, PartialEq, Eq)]
-struct Process {
+pub(super) struct Process {
     /// Who it acts as
     uid: u32,
     /// Whether it can act as root again, by its real or its saved uid
@@ -190,8 +186,29 @@ struct Process {
 
 impl Process {
     /// `None` in a sandbox, and where the process has a pid namespace of its own.
-    fn read(pid: i32) -> Option<Self> {
+    pub(super) fn read(pid: u32) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    }
+
+    /// The same, told by somebody who may read it.
+    pub(super) fn of(state: &TaskState) -> Self {
+        let [real, effective, saved, _] = state.uids;
+        Self {
+            uid: effective,
+            was_root: real == 0 || saved == 0,
+            capabilities: state.capabilities.effective,
+        }
+    }
+
+    /// How it could be more than `uid`, which it acts as; `None` too if it does not.
+    pub(super) fn more_than(&self, uid: u32) -> Option<String> {
+        if self.uid != uid {
+            return None;
+        }
+        if self.was_root && uid != 0 {
+            return Some("can become root again".to_owned());
+        }
+        (self.capabilities != 0).then(|| format!("has capabilities {:#x}", self.capabilities))
     }
 
     fn parse(status: &str) -> Option<Self> {
@@ -228,7 +245,7 @@ mod tests {
         ] {
             assert_eq!(Process::parse(broken), None, "{broken}");
         }
-        let own = Process::read(std::process::id() as i32).unwrap();
+        let own = Process::read(std::process::id()).unwrap();
         assert_eq!(own.uid, nix::unistd::geteuid().as_raw());
     }
 

@@ -7,11 +7,11 @@ use std::fmt;
 
 use tracing::{debug, error, info, warn};
 
-use super::far_end::{FarEnd, Owner, Why};
+use super::far_end::{FarEnd, Owner, Process, Why};
 use super::peer::Peer;
 use crate::config::OnMismatch;
 use crate::error::ProxyError;
-use crate::privilege::SockDiag;
+use crate::privilege::{SockDiag, Witness};
 
 /// What an operator can do about an app that the wrong user runs.
 pub const REMEDY: &str = "run the app as that user: `USER node` in its Dockerfile, `user = \"node\"` in [app], \
@@ -109,11 +109,11 @@ impl Guard {
         peer: &Peer,
         end: &FarEnd,
         owner: Owner,
-        sockets: Option<&SockDiag>,
+        witness: &Witness,
     ) -> Result<(), ProxyError> {
         let verdict = self.judge(owner);
-        tell(self, peer, end, owner, &verdict);
-        tell_exposure(peer, end, sockets);
+        tell(self, peer, end, owner, &verdict, witness);
+        tell_exposure(peer, end, witness.sockets.as_ref());
         match verdict {
             Verdict::Mismatch { uid, .. } if self.refuses(uid) => {
                 peer.standing.refuse(uid, peer.now());
@@ -162,7 +162,14 @@ fn user(uid: u32) -> String {
 }
 
 /// Says what was found, once for each peer and again when it changes.
-fn tell(guard: &Guard, peer: &Peer, end: &FarEnd, owner: Owner, verdict: &Verdict) {
+fn tell(
+    guard: &Guard,
+    peer: &Peer,
+    end: &FarEnd,
+    owner: Owner,
+    verdict: &Verdict,
+    witness: &Witness,
+) {
     const KNOWN: u64 = 1 << 32;
     const WRONG: u64 = 1 << 33;
     const UNKNOWN: u64 = 1 << 34;
@@ -195,12 +202,7 @@ fn tell(guard: &Guard, peer: &Peer, end: &FarEnd, owner: Owner, verdict: &Verdic
         }
         (Verdict::Ok { uid }, Owner::Uid(_, checked)) => {
             info!(upstream, uid, %checked, "the upstream is run by who may run it");
-            if let Some(more) = end.more_than(*uid) {
-                warn!(
-                    upstream,
-                    uid, "the upstream may do more than its user: {more}"
-                );
-            }
+            tell_more(peer, end, *uid, witness);
         }
         (Verdict::Unknown { why }, _) => {
             warn!(
@@ -209,6 +211,35 @@ fn tell(guard: &Guard, peer: &Peer, end: &FarEnd, owner: Owner, verdict: &Verdic
             );
         }
         (Verdict::Ok { .. } | Verdict::Mismatch { .. }, Owner::Unknown(_)) => {}
+    }
+}
+
+/// Says how the process behind a Unix socket may do more than its user `uid`: as far as this process can tell, or else
+/// when somebody has told who can.
+fn tell_more(peer: &Peer, end: &FarEnd, uid: u32, witness: &Witness) {
+    let Some(pid) = end.process() else {
+        return;
+    };
+    let upstream = peer.display.clone();
+    let tell = move |process: Process| {
+        if let Some(more) = process.more_than(uid) {
+            warn!(
+                upstream,
+                uid, "the upstream may do more than its user: pid {pid} {more}"
+            );
+        }
+    };
+    match (Process::read(pid), &witness.processes) {
+        (Some(process), _) => tell(process),
+        (None, Some(processes)) => {
+            let processes = processes.clone();
+            tokio::task::spawn_local(async move {
+                if let Some(state) = processes.process(pid).await {
+                    tell(Process::of(&state));
+                }
+            });
+        }
+        (None, None) => {}
     }
 }
 
@@ -283,7 +314,9 @@ mod tests {
         let peer = peer();
         assert!(strict.remembers(&peer).is_ok());
         let end = FarEnd::Remote;
-        let refused = strict.settle(&peer, &end, uid(0), None).unwrap_err();
+        let refused = strict
+            .settle(&peer, &end, uid(0), &Witness::default())
+            .unwrap_err();
         assert!(refused.to_string().contains("root (uid 0)"), "{refused}");
         assert!(strict.remembers(&peer).is_err());
         for lenient in [
@@ -293,7 +326,11 @@ mod tests {
         ] {
             assert!(lenient.remembers(&peer).is_ok(), "{lenient:?}");
         }
-        assert!(strict.settle(&peer, &end, uid(5), None).is_ok());
+        assert!(
+            strict
+                .settle(&peer, &end, uid(5), &Witness::default())
+                .is_ok()
+        );
         assert!(strict.remembers(&peer).is_ok() && !peer.standing.is_suspect());
     }
 
@@ -301,7 +338,14 @@ mod tests {
     fn unknown_is_served_and_who_closes_first_is_looked_at_in_time() {
         let strict = guard(Expect::NotRoot, OnMismatch::Refuse);
         let peer = peer();
-        let unknown = |why| strict.settle(&peer, &FarEnd::Remote, Owner::Unknown(why), None);
+        let unknown = |why| {
+            strict.settle(
+                &peer,
+                &FarEnd::Remote,
+                Owner::Unknown(why),
+                &Witness::default(),
+            )
+        };
         assert!(unknown(Why::OtherNamespace).is_ok());
         assert!(!peer.standing.is_suspect());
         assert!(unknown(Why::Closed).is_ok());

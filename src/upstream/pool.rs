@@ -22,7 +22,7 @@ use crate::config::PeerProtocol;
 use crate::error::ProxyError;
 use crate::exec::LocalExec;
 use crate::http::hop;
-use crate::privilege::SockDiag;
+use crate::privilege::Witness;
 use crate::stream::Stream;
 
 /// Without a `Keep-Alive: timeout` of the peer: Node's default is 5 s.
@@ -47,8 +47,8 @@ const H2_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
     peers: Rc<RefCell<Vec<Slot>>>,
-    /// Asked who holds the other end of a new connection; `None` where the kernel does not tell
-    sockets: Option<Rc<SockDiag>>,
+    /// Asked who holds the other end of a new connection
+    witness: Rc<Witness>,
 }
 
 #[derive(Debug, Default)]
@@ -105,10 +105,10 @@ pub enum Answer {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(sockets: Option<SockDiag>) -> Self {
+    pub fn new(witness: Witness) -> Self {
         Self {
             peers: Rc::default(),
-            sockets: sockets.map(Rc::new),
+            witness: Rc::new(witness),
         }
     }
 
@@ -189,7 +189,7 @@ impl Pool {
             return Ok(());
         }
         for pause in LOOKS {
-            if let Some(owner) = origin.end.accepted_by(self.sockets.as_deref()) {
+            if let Some(owner) = origin.end.accepted_by(self.witness.sockets.as_ref()) {
                 // What is unknown may be known when it has answered.
                 return match owner {
                     Owner::Uid(..) => self.settle(guard, peer, origin, owner),
@@ -209,7 +209,7 @@ impl Pool {
         owner: Owner,
     ) -> Result<(), ProxyError> {
         origin.owner.set(Some(owner));
-        guard.settle(peer, &origin.end, owner, self.sockets.as_deref())
+        guard.settle(peer, &origin.end, owner, &self.witness)
     }
 
     fn take(&self, peer: &Arc<Peer>) -> Option<Lease> {
@@ -381,7 +381,7 @@ impl Lease {
         let vouched = match self.origin.owner.get() {
             Some(owner) => guard.allows(owner),
             None => {
-                let owner = self.origin.end.owner(self.pool.sockets.as_deref());
+                let owner = self.origin.end.owner(self.pool.witness.sockets.as_ref());
                 self.pool.settle(guard, &self.peer, &self.origin, owner)
             }
         };

@@ -348,14 +348,17 @@ fn a_process_that_kept_capabilities_is_told() {
     let path = path.to_str().expect("UTF-8");
     let tail = format!("process.seteuid({APP_UID}); {PLAIN}");
     let _app = server(Some(0), &tail, &[("LISTEN", path)]);
-    // In the sandbox nothing of /proc can be read.
-    let lowport = Lowport::with(&Setup {
-        server: "redirect_to_https = false",
-        rest: &upstream(&format!("unix:{path}"), ""),
-        args: &["--no-sandbox"],
-    });
-    is_served(&lowport);
-    lowport.wait_for("can become root again");
+    // In the sandbox nothing of /proc can be read: there it is the broker that tells.
+    for args in [&[][..], &["--no-sandbox"]] {
+        let lowport = Lowport::with(&Setup {
+            server: "redirect_to_https = false",
+            rest: &upstream(&format!("unix:{path}"), ""),
+            args,
+        });
+        is_served(&lowport);
+        let line = lowport.wait_for("can become root again");
+        assert!(line.contains(&format!("uid={APP_UID}")), "{line}");
+    }
 }
 
 #[test]
@@ -385,6 +388,32 @@ fn who_may_run_it_is_a_name_a_number_or_anybody() {
             assert_eq!(lines(&lowport, "the upstream"), 0, "nothing is looked at");
         }
     }
+}
+
+#[test]
+fn a_name_that_a_reload_brings_is_found_although_the_sandbox_is_on() {
+    let (uid, _) = somebody();
+    let (_app, port) = tcp(uid, PLAIN);
+    let lowport = Lowport::start(&to(port));
+    is_served(&lowport);
+    let with = |name: &str| {
+        let keys = format!("expect_user = \"{name}\"");
+        let seen = lowport.output().len();
+        lowport.rewrite(&Setup {
+            server: "redirect_to_https = false",
+            rest: &upstream(&format!("127.0.0.1:{port}"), &keys),
+            args: &[],
+        });
+        seen
+    };
+    let seen = with("nosuchuser");
+    lowport.wait_for_after(seen, "reload refused");
+    lowport.wait_for_after(seen, "a uid needs no account");
+    is_served(&lowport);
+    let seen = with("daemon");
+    lowport.wait_for_after(seen, " reloaded");
+    is_refused(&lowport);
+    lowport.wait_for_after(seen, "daemon (uid 1)");
 }
 
 #[test]

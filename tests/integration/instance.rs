@@ -239,8 +239,8 @@ fn a_bounding_set_that_was_left_open_is_a_finding() {
     assert_eq!(*bounding, status(lowport.pid(), "CapBnd").expect("it runs"));
 }
 
-#[test]
-fn the_supervisor_and_the_app_are_told_with_the_rest() {
+/// Has the app told, with `keys` in its table.
+fn with_app(keys: &str) -> (Audit, u16) {
     let folder = folder();
     let script = folder.path().join("app.js");
     std::fs::write(
@@ -255,18 +255,24 @@ fn the_supervisor_and_the_app_are_told_with_the_rest() {
     };
     let port = port();
     let lowport = Lowport::start(&format!(
-        "[[route]]\nto = \"http://127.0.0.1:{port}\"\n[app]\ncommand = [\"node\", \"app.js\"]\ndir = \"{}\"\nport = {port}\n{user}",
+        "[[route]]\nto = \"http://127.0.0.1:{port}\"\n[app]\ncommand = [\"node\", \"app.js\"]\ndir = \"{}\"\nport = {port}\n{user}{keys}",
         folder.path().display()
     ));
     until("the app", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()
     });
-    let audit = Audit::pid(lowport.pid());
+    (Audit::pid(lowport.pid()), port)
+}
+
+#[test]
+fn the_supervisor_and_the_app_are_told_with_the_rest() {
+    let (audit, port) = with_app("");
     let (supervisor, app) = (audit.role("supervisor"), audit.role("app"));
     assert_eq!(supervisor["name"], "lowport-app");
     assert_eq!(app["listeners"], json!([format!("127.0.0.1:{port}")]));
     for process in [supervisor, app] {
         assert_eq!(process["threads"][0]["no_new_privs"], true);
+        assert_eq!(process["threads"][0]["seccomp"], "filter");
         assert_eq!(process["open"], json!([]), "{process}");
         let uid = if is_root() {
             61234
@@ -278,6 +284,31 @@ fn the_supervisor_and_the_app_are_told_with_the_rest() {
     if is_root() {
         assert_eq!((audit.code, audit.told()), (Some(0), Vec::new()));
     }
+}
+
+#[test]
+fn an_app_without_a_filter_is_a_finding() {
+    if status(std::process::id(), "Seccomp").as_deref() != Some("0") {
+        return skipped(
+            "audit: an app without a filter",
+            "this container has a filter of its own",
+        );
+    }
+    let (audit, _) = with_app("sandbox = false\n");
+    // The guardian and the supervisor; what they start is theirs to answer for.
+    let open: Vec<String> = audit
+        .processes()
+        .iter()
+        .filter(|process| {
+            ["supervisor", "app"].contains(&process["role"].as_str().expect("a role"))
+        })
+        .map(|process| process["open"].to_string())
+        .collect();
+    let without = open.iter().filter(|open| open.contains("seccomp: off"));
+    assert_eq!((without.count(), open.len()), (2, 3), "{open:?}");
+    assert_eq!(audit.code, Some(1));
+    let low = "low instance-seccomp".to_owned();
+    assert!(audit.told().contains(&low), "{:?}", audit.told());
 }
 
 #[test]

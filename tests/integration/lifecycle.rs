@@ -71,8 +71,14 @@ fn a_renewed_certificate_is_served_and_one_that_does_not_fit_its_key_is_not() {
 
 #[test]
 fn listeners_come_and_go_with_a_reload() {
-    let lowport = Lowport::start(&respond("one"));
-    let (old, new) = (lowport.http, port());
+    // A port that somebody else has, and one that nobody has.
+    let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (taken, new) = (held.local_addr().unwrap().port(), port());
+    let lowport = Lowport::start(&format!(
+        "[sandbox]\nbind = [\"{new}\", \"{taken}\"]\n{}",
+        respond("one")
+    ));
+    let old = lowport.http;
     let text = std::fs::read_to_string(lowport.config())
         .unwrap()
         .replace(&format!(":{old}\""), &format!(":{new}\""));
@@ -90,9 +96,7 @@ fn listeners_come_and_go_with_a_reload() {
         )
         .ends_with("one")
     );
-    // A port that somebody else has is a mistake in the new file, and the old one goes on.
-    let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let taken = held.local_addr().unwrap().port();
+    // The one that somebody else has is a mistake in the new file, and the old one goes on.
     lowport.rewrite_raw(&text.replace(&format!(":{new}\""), &format!(":{taken}\"")));
     lowport.wait_for("is in use");
     assert!(

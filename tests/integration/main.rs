@@ -1,8 +1,10 @@
 //! Integration tests: real processes, real clients, real bytes. One binary; a file a subject.
 
 mod app;
+mod app_filter;
 mod app_socket;
 mod audit;
+mod broker;
 mod browser;
 mod checking;
 mod command_line;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -13,28 +14,50 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::process::Process;
-use super::wire::{Ask, Payload, Tell, receive, send};
-use super::{Loaded, named};
+use super::wire::{Ask, Payload, Tell, Up, receive, send};
+use super::{Loaded, named, reach};
 use crate::config::{self, Config, Files, Mistakes, Source};
+use crate::privilege::landlock::LandlockState;
+use crate::privilege::seccomp::{self, SeccompState};
 use crate::privilege::status::{TaskState, understood};
-use crate::privilege::{Adopted, Fork, Kept, close_inherited, exit_now, fork, keep_only};
+use crate::privilege::trial::Tried;
+use crate::privilege::{
+    Adopted, Fork, Lesser, Needs, Walls, close_inherited, exit_now, fork, keep_only,
+};
 
 /// A broker that has just been forked.
 #[derive(Debug)]
 pub struct Broker {
     /// Its process
     pub pid: Pid,
+    /// Its sandbox
+    pub walls: Walls,
     socket: OwnedFd,
     source: Arc<Source>,
 }
 
 impl Broker {
-    /// Forks the broker. Call it with one thread and before the drop: as root it keeps what binding low ports and reading
-    /// root's files takes, and as anybody else nothing.
+    /// What reading and binding for a reload takes, to make a sandbox of.
+    pub fn needs(source: &Source, config: &Config, mistakes: &Mistakes) -> Needs {
+        reach::needs(source, config, mistakes)
+    }
+
+    /// Forks the broker and waits until its sandbox, for `needs` where there are any, is on. Call it with one thread and
+    /// before the drop: as root it keeps what binding low ports and reading root's files takes, and as anybody else
+    /// nothing.
     ///
     /// # Errors
-    /// Where there can be no process.
-    pub fn spawn(source: &Arc<Source>, config: &Config, adopted: &[Adopted]) -> io::Result<Self> {
+    /// Where there can be no process, or its sandbox cannot be had, or does not hold what it should when it is tried.
+    pub fn spawn(
+        source: &Arc<Source>,
+        config: &Config,
+        adopted: &[Adopted],
+        needs: Option<Needs>,
+    ) -> io::Result<Self> {
+        let tried = match &needs {
+            Some(needs) => Walls::try_out(needs, Lesser::Keeping(Self::KEPT), &config.sandbox)?,
+            None => Vec::new(),
+        };
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -45,11 +68,27 @@ impl Broker {
             Fork::Parent(pid) => pid,
             Fork::Child => {
                 let knows = Process::new(theirs, Arc::clone(source), config.clone(), adopted);
-                exit_now(u8::from(live(knows).is_err()))
+                // A panic must not run into the parent's frames.
+                let life = AssertUnwindSafe(|| live(knows, needs));
+                exit_now(u8::from(!matches!(catch_unwind(life), Ok(Ok(())))))
             }
         };
+        drop(theirs);
+        let up = match receive(ours.as_fd())? {
+            Some((text, fds)) => match Tell::decode(&text) {
+                Some(Tell::Up) => Up::from_text(&payload(fds)?.text),
+                Some(Tell::Refused) => return Err(io::Error::other(payload(fds)?.text)),
+                _ => None,
+            },
+            None => return Err(gone()),
+        };
+        let up = up.ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self {
             pid,
+            walls: match needs {
+                Some(needs) => walls(up, needs, tried),
+                None => Walls::none("--no-sandbox"),
+            },
             socket: ours,
             source: Arc::clone(source),
         })
@@ -65,6 +104,8 @@ impl Broker {
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
         Ok(Link {
+            pid: self.pid.as_raw().unsigned_abs(),
+            walls: self.walls,
             socket: watch(self.socket)?,
             source: self.source,
             changed: false,
@@ -78,12 +119,58 @@ fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
-fn live(process: Process) -> io::Result<()> {
+fn live(mut process: Process, needs: Option<Needs>) -> io::Result<()> {
     close_inherited(process.socket())?;
     nix::sys::prctl::set_name(c"lowport-broker")?;
     ignore_signals()?;
-    keep_only(&[Kept::NetBindService, Kept::DacReadSearch])?;
+    match ready(&mut process, needs) {
+        Ok(up) => process.up(&up)?,
+        Err(error) => return process.refuse(error.to_string()),
+    }
     process.run()
+}
+
+/// Gives everything up that it does not need.
+fn ready(process: &mut Process, needs: Option<Needs>) -> io::Result<Up> {
+    keep_only(Broker::KEPT)?;
+    let Some(needs) = needs else {
+        let why = || Err(String::new());
+        return Ok(Up {
+            landlock: why(),
+            seccomp: why(),
+        });
+    };
+    let walls = Walls::put_on(needs, Vec::new(), &process.config.sandbox)?;
+    let up = Up {
+        landlock: walls
+            .landlock
+            .as_ref()
+            .map(|state| state.abi)
+            .map_err(Clone::clone),
+        seccomp: match &walls.seccomp {
+            Ok(state) => Ok(u32::try_from(state.filters).unwrap_or_default()),
+            Err(why) => Err(why.clone()),
+        },
+    };
+    process.needs = walls.stand().then_some(walls.needs);
+    Ok(up)
+}
+
+/// What the broker has told, whole: the rest follows from its needs.
+fn walls(up: Up, needs: Needs, tried: Vec<Tried>) -> Walls {
+    Walls {
+        landlock: up.landlock.map(|abi| LandlockState::of(abi, &needs)),
+        seccomp: up.seccomp.map(|filters| SeccompState {
+            filters: filters as usize,
+            calls: seccomp::allowed(&needs),
+        }),
+        needs,
+        tried,
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the broker is gone")
 }
 
 /// A Ctrl-C reaches the whole foreground group: it is the worker who decides, and the broker ends with that.
@@ -107,6 +194,10 @@ fn ignore_signals() -> io::Result<()> {
 /// The connection to a running broker.
 #[derive(Debug)]
 pub struct Link {
+    /// Its process
+    pub pid: u32,
+    /// Its sandbox
+    pub walls: Walls,
     socket: AsyncFd<OwnedFd>,
     source: Arc<Source>,
     changed: bool,
@@ -143,7 +234,7 @@ impl Link {
             (Tell::Refused, fds) => return Ok(Err(payload(fds)?.text)),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
-        let source = self.source(&mut payload);
+        let (source, users) = self.source(&mut payload);
         let mut sockets: Vec<(SocketAddr, bool, Vec<TcpListener>)> = Vec::new();
         let mut open = false;
         for _ in 0..packets {
@@ -157,7 +248,11 @@ impl Link {
             }
             open = more;
         }
-        Ok(Ok(Loaded { source, sockets }))
+        Ok(Ok(Loaded {
+            source,
+            sockets,
+            users,
+        }))
     }
 
     /// Has the access log opened anew, where the configuration that was read last has it.
@@ -197,8 +292,20 @@ impl Link {
             .map_err(|error| error.to_string()))
     }
 
-    /// The text with the files that it names, in the order in which the broker found them named.
-    fn source(&self, payload: &mut Payload) -> Arc<Source> {
+    /// What the kernel says of the first thread of the process `pid`; `None` where that cannot be read.
+    ///
+    /// # Errors
+    /// The broker is gone.
+    pub async fn process(&mut self, pid: u32) -> io::Result<Option<TaskState>> {
+        self.ask(&Ask::Process(pid))?;
+        match self.answer().await? {
+            (Tell::Process(text), _) => Ok(understood(pid, &text).ok()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// The text with the files that it names, in the order in which the broker found them named; and the users.
+    fn source(&self, payload: &mut Payload) -> (Arc<Source>, Vec<(String, u32)>) {
         let text = std::mem::take(&mut payload.text);
         let with = |text: String, files: Files| {
             Arc::new(Source {
@@ -212,11 +319,17 @@ impl Link {
         // Parsed once only for the names.
         let bare = with(text.clone(), Files::OnDisk);
         let config = config::parse(&bare, &Mistakes::new(Arc::clone(&bare)));
-        let files: HashMap<_, _> = named(&config)
-            .into_iter()
-            .zip(payload.files.drain(..))
-            .collect();
-        with(text, Files::Given(files))
+        let mut given = payload.files.drain(..);
+        let files: HashMap<_, _> = named(&config).into_iter().zip(given.by_ref()).collect();
+        let users = reach::users(&config).into_iter().zip(given);
+        let users = users.filter_map(|(name, given)| {
+            let uid = String::from_utf8_lossy(given.0.as_ref().ok()?)
+                .parse()
+                .ok()?;
+            Some((name.to_owned(), uid))
+        });
+        let users = users.collect();
+        (with(text, Files::Given(files)), users)
     }
 
     fn ask(&self, ask: &Ask) -> io::Result<()> {
@@ -239,10 +352,7 @@ impl Link {
             .async_io(Interest::READABLE, |socket| receive(socket.as_fd()))
             .await?;
         let Some((text, fds)) = packet else {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the broker is gone",
-            ));
+            return Err(gone());
         };
         let tell = Tell::decode(&text).ok_or(io::ErrorKind::InvalidData)?;
         Ok((tell, fds))

@@ -4,9 +4,14 @@
 //! reads the same configuration file again, and hands over what that names: the text, the contents of certificates and
 //! keys, listening sockets, the access log. No path and no address ever comes from the worker, so whoever breaks into that
 //! gains nothing that the file's owner has not granted.
+//!
+//! It has a sandbox of its own, made for what was named at start: a reload that names more is refused.
 
 mod link;
 mod process;
+mod reach;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use link::{Broker, Link};
@@ -15,7 +20,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Kept;
 use crate::config::{Config, Source};
+
+impl Broker {
+    /// What one that is root stays root for.
+    pub const KEPT: &[Kept] = &[Kept::NetBindService, Kept::DacReadSearch];
+}
 
 /// What a reload brought.
 #[derive(Debug)]
@@ -24,6 +35,8 @@ pub struct Loaded {
     pub source: Arc<Source>,
     /// The listeners that were not bound before: address, whether TLS is spoken, a socket for each worker
     pub sockets: Vec<(SocketAddr, bool, Vec<TcpListener>)>,
+    /// The users that it names, as far as they were found, with their numbers
+    pub users: Vec<(String, u32)>,
 }
 
 /// The files that a configuration names and the worker has to read, in an order that both processes agree on.

@@ -27,11 +27,16 @@ pub(super) enum Ask {
     Log,
     /// Read back what the kernel says of the worker's threads, which cannot open that themselves
     Tasks,
+    /// Read what the kernel says of another process
+    Process(u32),
 }
 
 /// From the broker to the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tell {
+    /// It is there, with a sandbox on; [`Up`], in a file beside it, says which. The very first packet, unless it is
+    /// [`Tell::Refused`]
+    Up,
     /// A file has changed
     Changed,
     /// What was asked for cannot be had; the text, in a file beside it, says why
@@ -48,6 +53,41 @@ pub(super) enum Tell {
     Log,
     /// The states of the worker's threads, in a file beside it
     Tasks,
+    /// The state of a process as `/proc` has it, see [`essence`](crate::privilege::status::essence); empty when it
+    /// cannot be read
+    Process(String),
+}
+
+/// Which sandbox the broker has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Up {
+    /// The version of Landlock, or why that is off
+    pub(super) landlock: Result<u32, String>,
+    /// How many filters there are, or why there are none
+    pub(super) seccomp: Result<u32, String>,
+}
+
+impl Up {
+    pub(super) fn to_text(&self) -> String {
+        let line = |layer: &Result<u32, String>| match layer {
+            Ok(number) => format!("+{number}"),
+            Err(why) => format!("-{}", why.replace('\n', " ")),
+        };
+        format!("{}\n{}", line(&self.landlock), line(&self.seccomp))
+    }
+
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let layer = |line: &str| match line.split_at_checked(1)? {
+            ("+", number) => Some(Ok(number.parse().ok()?)),
+            ("-", why) => Some(Err(why.to_owned())),
+            _ => None,
+        };
+        let (landlock, seccomp) = text.split_once('\n')?;
+        Some(Self {
+            landlock: layer(landlock)?,
+            seccomp: layer(seccomp)?,
+        })
+    }
 }
 
 impl Ask {
@@ -55,6 +95,7 @@ impl Ask {
         match self {
             Self::Log => "log".to_owned(),
             Self::Tasks => "tasks".to_owned(),
+            Self::Process(pid) => format!("process {pid}"),
             Self::Reload(bound) => {
                 let bound: Vec<String> = bound
                     .iter()
@@ -70,6 +111,7 @@ impl Ask {
         match words.next()? {
             "log" => Some(Self::Log),
             "tasks" => Some(Self::Tasks),
+            "process" => Some(Self::Process(words.next()?.parse().ok()?)),
             "reload" => words
                 .map(|word| {
                     let (kind, addr) = word.split_at_checked(4)?;
@@ -85,10 +127,12 @@ impl Ask {
 impl Tell {
     pub(super) fn encode(&self) -> String {
         match self {
+            Self::Up => "up".to_owned(),
             Self::Changed => "changed".to_owned(),
             Self::Refused => "refused".to_owned(),
             Self::Log => "log".to_owned(),
             Self::Tasks => "tasks".to_owned(),
+            Self::Process(state) => format!("process {state}"),
             Self::Loaded(listeners) => format!("loaded {listeners}"),
             Self::Listener { addr, tls, more } => format!("listener {addr} {tls} {more}"),
         }
@@ -97,10 +141,12 @@ impl Tell {
     pub(super) fn decode(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         Some(match words.next()? {
+            "up" => Self::Up,
             "changed" => Self::Changed,
             "refused" => Self::Refused,
             "log" => Self::Log,
             "tasks" => Self::Tasks,
+            "process" => Self::Process(text.split_once(' ')?.1.to_owned()),
             "loaded" => Self::Loaded(words.next()?.parse().ok()?),
             "listener" => Self::Listener {
                 addr: words.next()?.parse().ok()?,
@@ -235,6 +281,7 @@ mod tests {
         let addr: SocketAddr = "[::1]:443".parse().unwrap();
         for ask in [
             Ask::Log,
+            Ask::Process(7),
             Ask::Reload(vec![]),
             Ask::Reload(vec![(addr, true), (addr, false)]),
         ] {
@@ -249,6 +296,10 @@ mod tests {
             Tell::Changed,
             Tell::Refused,
             Tell::Log,
+            Tell::Tasks,
+            Tell::Up,
+            Tell::Process(String::new()),
+            Tell::Process("Uid:\t0 0\nGid:\t0".to_owned()),
             Tell::Loaded(3),
             listener,
         ] {
@@ -258,6 +309,7 @@ mod tests {
             "",
             "reload x",
             "reload tcp:",
+            "process",
             "loaded",
             "listener ::1 true",
             "é",
@@ -266,6 +318,25 @@ mod tests {
                 Ask::decode(junk).is_none() && Tell::decode(junk).is_none(),
                 "{junk}"
             );
+        }
+    }
+
+    #[test]
+    fn a_sandbox_is_told_with_the_reason_why_it_is_not_whole() {
+        for up in [
+            Up {
+                landlock: Ok(7),
+                seccomp: Ok(3),
+            },
+            Up {
+                landlock: Err("+no such kernel".into()),
+                seccomp: Err(String::new()),
+            },
+        ] {
+            assert_eq!(Up::from_text(&up.to_text()), Some(up));
+        }
+        for junk in ["", "+7", "+7\n", "+x\n+3", "7\n3"] {
+            assert_eq!(Up::from_text(junk), None, "{junk:?}");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::super::needs::Ports;
+use super::super::needs::{Ports, Work};
+use super::super::seccomp::SeccompState;
 use super::super::status::Capabilities;
 use super::super::trial::Outcome;
 use super::*;
@@ -20,6 +21,15 @@ fn task(tid: u32) -> TaskState {
     }
 }
 
+fn landlock() -> LandlockState {
+    LandlockState {
+        abi: 7,
+        files: Kept::Full,
+        network: Kept::Full,
+        scopes: Kept::Full,
+    }
+}
+
 fn report() -> PrivilegeReport {
     let tried = |action: &str, outcome| Tried {
         action: action.to_owned(),
@@ -34,35 +44,52 @@ fn report() -> PrivilegeReport {
             home: None,
         },
         threads: Ok(vec![task(10), task(11)]),
-        needs: Needs {
-            connect: Ports::from_iter([3000, 3001]),
-            write: vec!["/var/log/lowport".into()],
-            ..Needs::default()
-        },
-        landlock: Ok(LandlockState {
-            abi: 7,
-            files: Kept::Full,
-            network: Kept::Full,
-            scopes: Kept::Full,
-        }),
-        seccomp: Ok(SeccompState {
-            filters: 3,
-            calls: vec!["accept4", "close"],
-        }),
-        tried: vec![
-            tried("become root", Outcome::Killed),
-            tried("open /etc/passwd", Outcome::Denied(Errno::EACCES)),
-        ],
-        broker: Some(TaskState {
-            uids: [0; 4],
-            capabilities: Capabilities {
-                effective: 0x400,
-                permitted: 0x400,
-                ..Capabilities::default()
+        walls: Walls {
+            needs: Needs {
+                connect: Ports::from_iter([3000, 3001]),
+                write: vec!["/var/log/lowport".into()],
+                ..Needs::default()
             },
-            ..task(12)
+            landlock: Ok(landlock()),
+            seccomp: Ok(SeccompState {
+                filters: 3,
+                calls: vec!["accept4", "close"],
+            }),
+            tried: vec![
+                tried("become root", Outcome::Killed),
+                tried("open /etc/passwd", Outcome::Denied(Errno::EACCES)),
+            ],
+        },
+        broker: Some((
+            Ok(TaskState {
+                uids: [0; 4],
+                capabilities: Capabilities {
+                    effective: 0x404,
+                    permitted: 0x404,
+                    ..Capabilities::default()
+                },
+                ..task(12)
+            }),
+            Walls {
+                needs: Needs {
+                    work: Work::Answering,
+                    bind: Ports::from_iter([80]),
+                    read: vec!["/proc".into()],
+                    ..Needs::default()
+                },
+                landlock: Ok(landlock()),
+                seccomp: Ok(SeccompState {
+                    filters: 3,
+                    calls: vec!["close"],
+                }),
+                tried: vec![tried("open /", Outcome::Denied(Errno::EACCES))],
+            },
+        )),
+        app: Some(AppReport {
+            guardian: Ok(task(13)),
+            supervisor: Ok(task(14)),
+            filters: Ok(2),
         }),
-        supervisor: None,
         degraded: Vec::new(),
     }
 }
@@ -82,7 +109,17 @@ fn a_terminal_gets_it_aligned_and_short() {
   may bind      none
   may read      nothing
   may write     /var/log/lowport
-  broker        uid 0, capabilities: cap_net_bind_service (effective, permitted), no new privs: yes, seccomp: 3 filters
+  broker        uid 0, capabilities: cap_dac_read_search, cap_net_bind_service (effective, permitted), no new privs: yes, \
+         seccomp: 3 filters
+    landlock    ABI 7: files full, network full, scopes full
+    seccomp     3 filters, 1 system calls left
+    may connect none
+    may bind    80
+    may read    /proc
+    may write   nothing
+    tried       1, all denied
+  guardian      uid 65532, capabilities: none in any set, no new privs: yes, seccomp: 3 filters
+  supervisor    uid 65532, capabilities: none in any set, no new privs: yes, seccomp: 3 filters
 
 tried in throwaway processes:
 
@@ -97,14 +134,14 @@ everything is enforced
 #[test]
 fn what_is_not_enforced_is_said_plainly() {
     let mut report = report();
-    report.landlock = Ok(LandlockState {
+    report.walls.landlock = Ok(LandlockState {
         abi: 3,
         files: Kept::Partial("ioctl".to_owned()),
         network: Kept::None("too old".to_owned()),
         scopes: Kept::Full,
     });
-    report.seccomp = Err("allow_degraded".to_owned());
-    report.tried[0].outcome = Outcome::Allowed;
+    report.walls.seccomp = Err("allow_degraded".to_owned());
+    report.walls.tried[0].outcome = Outcome::Allowed;
     report.degraded.push("the broker is missing".to_owned());
     let expected = [
         "landlock, files: partial: ioctl",
@@ -167,6 +204,87 @@ fn who_was_never_root_keeps_a_bounding_set_that_is_of_no_use() {
 }
 
 #[test]
+fn helpers_that_can_do_more_are_told() {
+    let with = |change: fn(&mut PrivilegeReport)| {
+        let mut report = report();
+        change(&mut report);
+        report.open().join("\n")
+    };
+    let told = with(|report| {
+        if let Some((Ok(broker), walls)) = &mut report.broker {
+            broker.capabilities.effective |= 1;
+            broker.seccomp = SeccompMode::Off;
+            walls.landlock = Err("no kernel".to_owned());
+            walls.tried[0].outcome = Outcome::Allowed;
+        }
+        if let Some(app) = &mut report.app {
+            app.supervisor = Err("hidden".to_owned());
+            app.filters = Err("somebody wants it so".to_owned());
+        }
+    });
+    for sentence in [
+        "the broker: capabilities are left: cap_chown (effective)",
+        "the broker: the seccomp filters are not on",
+        "the broker: landlock is off: no kernel",
+        "the broker: open /: ALLOWED",
+        "the supervisor could not be read back: hidden",
+        "the app: seccomp is off: somebody wants it so",
+    ] {
+        assert!(told.contains(sentence), "{sentence} in {told}");
+    }
+}
+
+#[test]
+fn helpers_that_were_not_confined_are_contradictions() {
+    type Change = fn(&mut TaskState);
+    let changes: [(Change, &str); 5] = [
+        (
+            |task| task.capabilities.bounding = 0x400,
+            "capabilities are left",
+        ),
+        (|task| task.no_new_privs = false, "no_new_privs is not set"),
+        (|task| task.seccomp = SeccompMode::Off, "filters are not on"),
+        (|task| task.seccomp_filters = Some(1), "filters are not on"),
+        (|task| task.uids[2] = 0, "runs as"),
+    ];
+    for (change, sentence) in changes {
+        for who in ["the broker", "the guardian", "the supervisor"] {
+            let mut report = report();
+            let (Some((broker, _)), Some(app)) = (&mut report.broker, &mut report.app) else {
+                panic!("no helpers");
+            };
+            let helper = match who {
+                "the broker" => broker,
+                "the guardian" => &mut app.guardian,
+                _ => &mut app.supervisor,
+            };
+            change(helper.as_mut().unwrap());
+            let found = report.contradictions();
+            if (who, sentence) == ("the broker", "runs as") {
+                // It is root.
+                assert!(found.is_empty(), "{found:?}");
+                continue;
+            }
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].starts_with(who) && found[0].contains(sentence),
+                "{found:?}"
+            );
+            assert_eq!(report.open(), found);
+        }
+    }
+    // What need not be on may be off; who cannot be read back is told, and is no contradiction.
+    let mut report = report();
+    let Some(app) = &mut report.app else {
+        panic!("no app");
+    };
+    app.filters = Err("why".to_owned());
+    app.supervisor.as_mut().unwrap().seccomp = SeccompMode::Off;
+    app.guardian = Err("hidden".to_owned());
+    assert!(report.contradictions().is_empty());
+}
+
+#[test]
 fn programs_get_every_fact() {
     let json = report().to_json();
     assert_eq!(json["mode"], "root");
@@ -183,13 +301,16 @@ fn programs_get_every_fact() {
     assert_eq!(json["tried"][0]["denied"], true);
     assert_eq!(
         json["broker"]["capabilities"]["effective"],
-        "0000000000000400"
+        "0000000000000404"
     );
-    assert!(json["supervisor"].is_null());
+    assert_eq!(json["broker"]["sandbox"]["needs"]["bind"], "80");
+    assert_eq!(json["broker"]["sandbox"]["tried"][0]["denied"], true);
+    assert_eq!(json["guardian"]["tid"], 13);
+    assert_eq!(json["supervisor"]["tid"], 14);
     assert_eq!(json["open"], json!([]));
 
     let mut report = report();
-    report.landlock = Err("off".to_owned());
+    report.walls.landlock = Err("off".to_owned());
     report.threads = Err("hidden".to_owned());
     let json = report.to_json();
     assert_eq!(json["landlock"]["off"], "off");

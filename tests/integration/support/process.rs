@@ -27,6 +27,14 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The one of this name among them.
+pub(crate) fn child(parent: u32, called: &str) -> u32 {
+    until(called, || {
+        let mut pids = children(parent).into_iter();
+        pids.find(|pid| name(*pid).as_deref() == Some(called))
+    })
+}
+
 /// What it calls itself; `None` when it is gone.
 pub(crate) fn name(pid: u32) -> Option<String> {
     status(pid, "Name")
