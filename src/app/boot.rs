@@ -108,7 +108,10 @@ impl Boot {
         // 3. Who stays behind: the broker, which keeps what a reload takes, and the app's supervisor, so that a restart of
         //    the app takes no privilege.
         let broker = (!self.dev)
-            .then(|| Broker::spawn(&self.source, &snapshot.config, &lasting.adopted))
+            .then(|| {
+                let forget = || snapshot.keys.forget();
+                Broker::spawn(&self.source, &snapshot.config, &lasting.adopted, forget)
+            })
             .transpose()
             .map_err(|error| Failed::running("cannot start the broker", &error))?;
         let mut supervisor = None;
@@ -121,7 +124,7 @@ impl Boot {
                 extra_ca: self.app_ca,
                 longest_pause: longest_pause(self.dev),
             };
-            let (started, state) = Supervisor::spawn(spec)
+            let (started, state) = Supervisor::spawn(spec, || snapshot.keys.forget())
                 .map_err(|error| Failed::running("cannot start the app's supervisor", &error))?;
             supervisor = Some(started);
             lasting.app = Some(state);

@@ -3,17 +3,14 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::support::lowport::BINARY;
+use crate::support::mode::{SOMEBODY, activated, bring_binary, started};
 use crate::support::{Lowport, folder, is_root, open_to_all, raw, skipped, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-/// Somebody in particular, who needs no account.
-const UID: &str = "61234";
 
 /// A folder with `lowport.toml` and the binary, for every user to read.
 fn scene(toml: &str) -> tempfile::TempDir {
@@ -21,28 +18,8 @@ fn scene(toml: &str) -> tempfile::TempDir {
     let file = folder.path().join("lowport.toml");
     std::fs::write(&file, toml).expect("written");
     open_to_all(&file);
-    std::fs::copy(BINARY, folder.path().join("lowport")).expect("written");
+    bring_binary(folder.path());
     folder
-}
-
-/// `lowport run` behind `sh -c script`, in which `"$@"` stands for it.
-fn started(folder: &Path, script: &str, stdin: Stdio) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]);
-    command
-        .arg(folder.join("lowport"))
-        .args(["run", "-c"])
-        .arg(folder.join("lowport.toml"));
-    command.stdin(stdin);
-    command
-}
-
-/// Passes a socket the way systemd does.
-fn activated(folder: &Path, socket: OwnedFd, name: &str) -> Command {
-    let script = format!(
-        "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$@\""
-    );
-    started(folder, &script, socket.into())
 }
 
 #[test]
@@ -50,7 +27,8 @@ fn passed_sockets_take_the_place_of_the_default_ones() {
     let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     let folder = scene("[server]\nuser = \"65532:65532\"\n[[route]]\nrespond = \"passed\"\n");
-    let lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket.into(), "http"));
+    let lowport =
+        Lowport::spawn_with_stdin(&mut activated(folder.path(), socket.into(), "http", ""));
     let ready = lowport.wait_for(" ready ");
     assert!(
         ready.contains(&format!("listening=http://127.0.0.1:{port} ")),
@@ -84,7 +62,8 @@ fn passed_sockets_without_a_purpose_are_refused_with_the_remedy() {
         (file, "http", "is no socket"),
     ] {
         let folder = scene(route);
-        let mut lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket, name));
+        let mut lowport =
+            Lowport::spawn_with_stdin(&mut activated(folder.path(), socket, name, ""));
         assert_eq!(lowport.ended().code(), Some(1), "{name}");
         lowport.wait_for(expected);
     }
@@ -103,7 +82,7 @@ fn with_a_capability_it_binds_and_then_gives_it_up() {
         "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
     ));
     let script = format!(
-        "exec setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all,+net_bind_service \
+        "exec setpriv --reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups --inh-caps=-all,+net_bind_service \
          --ambient-caps=-all,+net_bind_service --bounding-set=-all,+net_bind_service \"$@\""
     );
     let lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
@@ -136,7 +115,7 @@ fn without_any_right_a_low_port_is_refused_with_the_remedy() {
         "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
     ));
     let script = format!(
-        "exec setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all --bounding-set=-all \"$@\""
+        "exec setpriv --reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups --inh-caps=-all --bounding-set=-all \"$@\""
     );
     let mut lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
     assert_eq!(lowport.ended().code(), Some(78));
@@ -156,7 +135,8 @@ fn an_ordinary_user_needs_nothing_for_a_high_port_and_keeps_nothing() {
     let folder = scene(&format!(
         "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
     ));
-    let script = format!("exec setpriv --reuid {UID} --regid {UID} --clear-groups \"$@\"");
+    let script =
+        format!("exec setpriv --reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups \"$@\"");
     let lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
     lowport.wait_for(" ready ");
     lowport.wait_for("mode=unprivileged");

@@ -16,6 +16,7 @@ mod load;
 mod privilege;
 mod regression;
 mod routing;
+mod secrets;
 mod support;
 mod upgrades;
 mod waiting;

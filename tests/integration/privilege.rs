@@ -9,28 +9,12 @@ use nix::unistd::Pid;
 
 use crate::support::client::curl;
 use crate::support::lowport::Setup;
-use crate::support::{Lowport, certs, is_root, skipped, until};
+use crate::support::{Lowport, certs, is_root, process, skipped, until};
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
 
-/// The processes that `pid` has started, by name.
-fn children(pid: u32) -> Vec<(String, u32)> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace()
-        .filter_map(|child| {
-            let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
-            Some((name.trim().to_owned(), child.parse().ok()?))
-        })
-        .collect()
-}
-
 fn broker(lowport: &Lowport) -> u32 {
-    let find = || {
-        children(lowport.pid())
-            .into_iter()
-            .find(|(name, _)| name == "lowport-broker")
-    };
-    until("the broker", find).1
+    process::child(lowport.pid(), "lowport-broker")
 }
 
 /// `Name: value` lines of a status file.

@@ -30,11 +30,17 @@ pub struct Broker {
 
 impl Broker {
     /// Forks the broker. Call it with one thread and before the drop: as root it keeps what binding low ports and reading
-    /// root's files takes, and as anybody else nothing.
+    /// root's files takes, and as anybody else nothing. It calls `forget` first, on its copy of this process's memory:
+    /// it has no use for keys between two reloads.
     ///
     /// # Errors
     /// Where there can be no process.
-    pub fn spawn(source: &Arc<Source>, config: &Config, adopted: &[Adopted]) -> io::Result<Self> {
+    pub fn spawn(
+        source: &Arc<Source>,
+        config: &Config,
+        adopted: &[Adopted],
+        forget: impl FnOnce(),
+    ) -> io::Result<Self> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -44,6 +50,7 @@ impl Broker {
         let pid = match fork()? {
             Fork::Parent(pid) => pid,
             Fork::Child => {
+                forget();
                 let knows = Process::new(theirs, Arc::clone(source), config.clone(), adopted);
                 exit_now(u8::from(live(knows).is_err()))
             }

@@ -5,10 +5,13 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub(crate) mod again;
 pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod lowport;
+pub(crate) mod memory;
+pub(crate) mod mode;
 pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod process;

@@ -38,3 +38,16 @@ pub(crate) fn gone(pids: &[u32]) {
         pids.iter().all(|pid| is_gone(*pid)).then_some(())
     });
 }
+
+/// The process of this name that `pid` has started.
+pub(crate) fn child(pid: u32, name: &str) -> u32 {
+    until(name, || {
+        let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        let mut children = list.split_whitespace();
+        let named = |child: &&str| {
+            let path = format!("/proc/{child}/comm");
+            std::fs::read_to_string(path).is_ok_and(|found| found.trim_end() == name)
+        };
+        children.find(named)?.parse().ok()
+    })
+}
