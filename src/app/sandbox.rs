@@ -8,7 +8,7 @@ use crate::config::{Config, Layer, Mistake, Mistakes, PeerAddr, Sandbox};
 use crate::privilege::landlock::{self, LandlockState};
 use crate::privilege::report::PrivilegeReport;
 use crate::privilege::seccomp::{self, SeccompState};
-use crate::privilege::trial::{Tried, trial};
+use crate::privilege::trial::{TrialError, Tried, trial};
 use crate::privilege::{Identity, Needs, OneThread, Ports};
 
 /// What serving `config` takes, and nothing else: no file is opened and no port bound once everything is.
@@ -94,14 +94,20 @@ impl Walls {
         user: &Identity,
         sandbox: &Sandbox,
     ) -> io::Result<Vec<Tried>> {
-        if !sandbox.allow_degraded.is_empty() {
-            // What is left out would show as allowed.
-            return Ok(Vec::new());
-        }
-        let tried = trial(needs, Some(user))?;
+        let tried = match trial(needs, Some(user)) {
+            Ok(tried) => tried,
+            // Where that is allowed, there is nothing to prove: what is left out would show.
+            Err(TrialError::Landlock(why)) => {
+                return allowed::<()>(Err(why), Layer::Landlock, sandbox).map(|_| Vec::new());
+            }
+            Err(TrialError::Seccomp(why)) => {
+                return allowed::<()>(Err(why), Layer::Seccomp, sandbox).map(|_| Vec::new());
+            }
+            Err(TrialError::Other(error)) => return Err(error),
+        };
         let held: Vec<String> = tried
             .iter()
-            .filter(|tried| !tried.outcome.is_denied())
+            .filter(|tried| tried.promised && !tried.outcome.is_denied())
             .map(|tried| format!("{}: {}", tried.action, tried.outcome))
             .collect();
         if held.is_empty() {
@@ -119,12 +125,16 @@ impl Walls {
     /// A layer cannot be had, and `sandbox` does not allow that.
     pub(super) fn put_on(needs: Needs, tried: Vec<Tried>, sandbox: &Sandbox) -> io::Result<Self> {
         let alone = OneThread::check()?;
-        let landlock = landlock::restrict(&needs, &alone).and_then(|state| match state.is_none() {
-            true => Err(io::Error::other(format!("{:?}", state.files))),
-            false => Ok(state),
-        });
+        let landlock = match landlock::restrict(&needs, &alone) {
+            Ok(state) => match state.missing() {
+                Some(why) => Err(why.to_owned()),
+                None => Ok(state),
+            },
+            Err(error) => Err(error.to_string()),
+        };
         let landlock = allowed(landlock, Layer::Landlock, sandbox)?;
-        let seccomp = allowed(seccomp::confine(&needs, &alone), Layer::Seccomp, sandbox)?;
+        let seccomp = seccomp::confine(&needs, &alone).map_err(|error| error.to_string());
+        let seccomp = allowed(seccomp, Layer::Seccomp, sandbox)?;
         Ok(Self {
             needs,
             landlock,
@@ -140,7 +150,15 @@ impl Walls {
         let tried = self.tried.len();
         match (&self.landlock, &self.seccomp) {
             (Err(why), Err(_)) => warn!(why, "no sandbox"),
-            _ => info!(calls, connects_to = %ports, tried, "sandboxed"),
+            (landlock, seccomp) => {
+                if let Err(why) = landlock {
+                    warn!(why, "no landlock");
+                }
+                if let Err(why) = seccomp {
+                    warn!(why, "no seccomp");
+                }
+                info!(calls, connects_to = %ports, tried, "sandboxed");
+            }
         }
         if let Some(report) = report {
             for open in report.open() {
@@ -172,8 +190,9 @@ impl Walls {
     }
 }
 
+/// What is on, or why it is not where `sandbox` allows that.
 fn allowed<T>(
-    state: io::Result<T>,
+    state: Result<T, String>,
     layer: Layer,
     sandbox: &Sandbox,
 ) -> io::Result<Result<T, String>> {
@@ -183,9 +202,9 @@ fn allowed<T>(
     };
     match state {
         Ok(state) => Ok(Ok(state)),
-        Err(error) if sandbox.allow_degraded.contains(&layer) => Ok(Err(error.to_string())),
-        Err(error) => Err(io::Error::other(format!(
-            "{name} cannot be had here ({error}); to serve without it: [sandbox] allow_degraded = [\"{name}\"]"
+        Err(why) if sandbox.allow_degraded.contains(&layer) => Ok(Err(why)),
+        Err(why) => Err(io::Error::other(format!(
+            "{name} cannot be had here ({why}); to serve without it: [sandbox] allow_degraded = [\"{name}\"], or --no-sandbox"
         ))),
     }
 }

@@ -177,7 +177,7 @@ impl PrivilegeReport {
             rows.push(("threads", format!("{}, all alike", threads.len())));
         }
         rows.push(match &self.landlock {
-            Ok(state) if state.is_none() => ("landlock", "none".to_owned()),
+            Ok(state) if state.missing().is_some() => ("landlock", "none".to_owned()),
             Ok(state) => {
                 let kept: Vec<String> = parts(state)
                     .iter()

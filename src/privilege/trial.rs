@@ -18,9 +18,10 @@ use nix::unistd::{Uid, alarm, execv, pipe2, setresuid};
 
 use super::drop::become_user;
 use super::fork::{Fork, OneThread, exit_now, fork};
+use super::landlock::{self, LandlockState};
 use super::needs::{Needs, Ports};
+use super::seccomp;
 use super::user::Identity;
-use super::{landlock, seccomp};
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,25 @@ pub struct Tried {
     pub action: String,
     /// How it went
     pub outcome: Outcome,
+    /// Whether the sandbox that this kernel has should deny it
+    pub promised: bool,
+}
+
+/// Why nothing could be tried.
+#[derive(Debug)]
+pub enum TrialError {
+    /// Landlock cannot be had, and why
+    Landlock(String),
+    /// Filters for system calls cannot be had, and why
+    Seccomp(String),
+    /// No process could be made, or it did not become who it should
+    Other(io::Error),
+}
+
+impl<E: Into<io::Error>> From<E> for TrialError {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
 }
 
 /// How an attempt went.
@@ -65,7 +85,23 @@ impl fmt::Display for Outcome {
     }
 }
 
-type Attempt = Box<dyn Fn() -> io::Result<()>>;
+/// Something to try.
+struct Attempt {
+    action: String,
+    /// Whether nothing but Landlock's rules for ports denies it, which not every version has
+    ports_only: bool,
+    run: Box<dyn Fn() -> io::Result<()>>,
+}
+
+impl Attempt {
+    fn new(action: impl Into<String>, run: impl Fn() -> io::Result<()> + 'static) -> Self {
+        Self {
+            action: action.into(),
+            ports_only: false,
+            run: Box::new(run),
+        }
+    }
+}
 
 /// Tries what must not be possible, in throwaway processes that first become `user`, unless that happened already
 /// (`None`), and put on the sandbox for `needs` just as this process will.
@@ -75,9 +111,10 @@ type Attempt = Box<dyn Fn() -> io::Result<()>>;
 ///
 /// # Errors
 /// When there is more than one thread, no process can be made, or the drop or the sandbox failed in one.
-pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
+pub fn trial(needs: &Needs, user: Option<&Identity>) -> Result<Vec<Tried>, TrialError> {
     let attempts = attempts(needs);
     let mut outcomes = Vec::new();
+    let mut keeps_ports = true;
     while outcomes.len() < attempts.len() {
         let left = &attempts[outcomes.len()..];
         let (from, to) = pipe2(OFlag::O_CLOEXEC)?;
@@ -90,55 +127,85 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
         let read = File::from(from).read_to_end(&mut told);
         let ended = waitpid(pid, None)?;
         read?;
-        if ended == WaitStatus::Exited(pid, NO_SANDBOX.into()) {
-            return Err(io::Error::other("the sandbox could not be tried out"));
+        let why = || String::from_utf8_lossy(&told).into_owned();
+        match ended {
+            WaitStatus::Exited(_, NO_LANDLOCK) => return Err(TrialError::Landlock(why())),
+            WaitStatus::Exited(_, NO_SECCOMP) => return Err(TrialError::Seccomp(why())),
+            WaitStatus::Exited(_, NO_DROP) => return Err(io::Error::other(why()).into()),
+            _ => {}
         }
+        let told = told.split_first().map_or(&[][..], |(kept, told)| {
+            keeps_ports &= *kept == KEEPS_PORTS;
+            told
+        });
         outcomes.extend(told.iter().take(left.len()).map(|told| outcome(*told)));
         if told.len() < left.len() {
             outcomes.push(last_outcome(ended));
         }
     }
-    Ok(attempts
-        .into_iter()
-        .zip(outcomes)
-        .map(|((action, _), outcome)| Tried { action, outcome })
+    let tried = attempts.into_iter().zip(outcomes);
+    Ok(tried
+        .map(|(attempt, outcome)| Tried {
+            promised: keeps_ports || !attempt.ports_only,
+            action: attempt.action,
+            outcome,
+        })
         .collect())
 }
 
-/// The exit code for when there was nothing to try.
-const NO_SANDBOX: u8 = 255;
+/// The exit codes for when there was nothing to try; what was told is the reason then.
+const NO_LANDLOCK: i32 = 253;
+const NO_SECCOMP: i32 = 254;
+const NO_DROP: i32 = 255;
+/// What is told first once the sandbox is on.
+const KEEPS_PORTS: u8 = 1;
 /// Told of a failure that has no number; no error has a number that large.
 const NO_NUMBER: u8 = 254;
 
-/// Puts the sandbox on and tells how each attempt went: 0, or the error's number. The exit code.
-fn try_all(
-    needs: &Needs,
-    user: Option<&Identity>,
-    attempts: &[(String, Attempt)],
-    mut told: File,
-) -> u8 {
+/// Puts the sandbox on, tells whether it keeps ports, and then how each attempt went: 0, or the error's number. The exit
+/// code.
+fn try_all(needs: &Needs, user: Option<&Identity>, attempts: &[Attempt], mut told: File) -> u8 {
     // Sends SIGALRM, which ends the process.
     alarm::set(1);
-    let sandboxed = || -> io::Result<()> {
-        // Being killed would leave one.
-        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-        if let Some(user) = user {
-            become_user(user)?;
+    let keeps_ports = match sandboxed(needs, user) {
+        Ok(landlock) => landlock.keeps_ports(),
+        Err(error) => {
+            let (code, why) = match error {
+                TrialError::Landlock(why) => (NO_LANDLOCK, why),
+                TrialError::Seccomp(why) => (NO_SECCOMP, why),
+                TrialError::Other(error) => (NO_DROP, error.to_string()),
+            };
+            // The exit code alone tells enough.
+            let _ = told.write_all(why.as_bytes());
+            return code as u8;
         }
-        let alone = OneThread::check()?;
-        landlock::restrict(needs, &alone)?;
-        seccomp::confine(needs, &alone)?;
-        Ok(())
     };
-    if sandboxed().is_err() {
-        return NO_SANDBOX;
+    if told.write_all(&[u8::from(keeps_ports)]).is_err() {
+        return 1;
     }
-    for (_, attempt) in attempts {
-        if told.write_all(&[number(attempt())]).is_err() {
-            return NO_NUMBER;
+    for attempt in attempts {
+        if told.write_all(&[number((attempt.run)())]).is_err() {
+            return 1;
         }
     }
     0
+}
+
+/// Does to this process what will be done to the one that serves.
+fn sandboxed(needs: &Needs, user: Option<&Identity>) -> Result<LandlockState, TrialError> {
+    // Being killed would leave one.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    if let Some(user) = user {
+        become_user(user)?;
+    }
+    let alone = OneThread::check()?;
+    let landlock = landlock::restrict(needs, &alone)
+        .map_err(|error| TrialError::Landlock(error.to_string()))?;
+    if let Some(why) = landlock.missing() {
+        return Err(TrialError::Landlock(why.to_owned()));
+    }
+    seccomp::confine(needs, &alone).map_err(|error| TrialError::Seccomp(error.to_string()))?;
+    Ok(landlock)
 }
 
 fn number(result: io::Result<()>) -> u8 {
@@ -173,54 +240,51 @@ fn last_outcome(ended: WaitStatus) -> Outcome {
     }
 }
 
-fn attempts(needs: &Needs) -> Vec<(String, Attempt)> {
-    let mut attempts: Vec<(String, Attempt)> = Vec::new();
-    let mut add = |action: &str, attempt: Attempt| attempts.push((action.to_owned(), attempt));
+fn attempts(needs: &Needs) -> Vec<Attempt> {
     let root = Uid::from_raw(0);
-    add(
-        "become root (setresuid)",
-        Box::new(move || Ok(setresuid(root, root, root)?)),
-    );
-    add("gain capabilities (capset)", Box::new(capset));
-    add(
-        "gain them in a new user namespace (unshare)",
-        Box::new(|| Ok(unshare(CloneFlags::CLONE_NEWUSER)?)),
-    );
-    add("start a program (execve)", Box::new(exec));
-    add(
-        "trace a process (ptrace)",
-        Box::new(|| Ok(ptrace::traceme()?)),
-    );
-    add(
-        "run code that it wrote (mmap PROT_EXEC)",
-        Box::new(map_code),
-    );
-    for path in ["/etc/passwd", "/proc/self/mem"] {
-        if needs
+    let mut attempts = vec![
+        Attempt::new("become root (setresuid)", move || {
+            Ok(setresuid(root, root, root)?)
+        }),
+        Attempt::new("gain capabilities (capset)", capset),
+        Attempt::new("gain them in a new user namespace (unshare)", || {
+            Ok(unshare(CloneFlags::CLONE_NEWUSER)?)
+        }),
+        Attempt::new("start a program (execve)", exec),
+        Attempt::new("trace a process (ptrace)", || Ok(ptrace::traceme()?)),
+        Attempt::new("run code that it wrote (mmap PROT_EXEC)", map_code),
+    ];
+    let read = |path: &str| {
+        needs
             .read
             .iter()
             .any(|folder| Path::new(path).starts_with(folder))
-        {
-            continue;
+    };
+    for path in ["/etc/passwd", "/proc/self/mem"] {
+        if !read(path) {
+            let open = move || File::open(path).map(drop);
+            attempts.push(Attempt::new(format!("open {path}"), open));
         }
-        add(
-            &format!("open {path}"),
-            Box::new(move || File::open(path).map(drop)),
-        );
     }
     if let Some(port) = not_in(&needs.bind, 81) {
-        add(
-            &format!("bind port {port}"),
-            Box::new(move || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)),
-        );
+        let bind = move || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop);
+        attempts.push(Attempt {
+            // Where nothing is bound, seccomp denies it, too.
+            ports_only: !needs.bind.is_none(),
+            ..Attempt::new(format!("bind port {port}"), bind)
+        });
     }
     if let Some(port) = not_in(&needs.connect, 1) {
-        add(
-            &format!("connect to port {port} on loopback"),
-            Box::new(move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop)),
-        );
+        let connect = move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop);
+        attempts.push(Attempt {
+            ports_only: true,
+            ..Attempt::new(format!("connect to port {port} on loopback"), connect)
+        });
     }
-    add("talk to the kernel (socket AF_NETLINK)", Box::new(netlink));
+    attempts.push(Attempt::new(
+        "talk to the kernel (socket AF_NETLINK)",
+        netlink,
+    ));
     attempts
 }
 
@@ -291,8 +355,9 @@ mod tests {
         }
     }
 
-    fn told(tried: &[Tried]) -> String {
+    fn told(tried: Result<Vec<Tried>, TrialError>) -> String {
         tried
+            .unwrap()
             .iter()
             .map(|tried| format!("{}: {}\n", tried.action, tried.outcome))
             .collect()
@@ -301,7 +366,7 @@ mod tests {
     #[test]
     fn nothing_works_under_the_sandbox() {
         let user = is_root().then(|| Identity::lookup("12345:54321").unwrap());
-        let told = in_child(|| Ok(told(&trial(&needs(), user.as_ref())?)));
+        let told = in_child(|| Ok(told(trial(&needs(), user.as_ref()))));
         let killed = "denied (killed by SIGSYS)";
         let expected = [
             format!("become root (setresuid): {killed}"),
@@ -327,7 +392,7 @@ mod tests {
             connect: Ports::Any,
             ..Needs::default()
         };
-        let told = in_child(|| Ok(told(&trial(&needs, None)?)));
+        let told = in_child(|| Ok(told(trial(&needs, None))));
         for not in ["/etc/passwd", "bind port", "connect to"] {
             assert!(!told.contains(not), "{told}");
         }
@@ -341,8 +406,13 @@ mod tests {
     #[test]
     fn the_attempts_work_where_there_is_no_sandbox() {
         let mut outcomes = Vec::new();
-        for (action, attempt) in attempts(&needs()) {
-            let (told, ended) = run(|| Ok(outcome(number(attempt())).to_string()));
+        for Attempt {
+            action,
+            run: try_it,
+            ..
+        } in attempts(&needs())
+        {
+            let (told, ended) = run(|| Ok(outcome(number(try_it())).to_string()));
             let told = if told.is_empty() && ended == Ended::Returned {
                 Outcome::Allowed.to_string()
             } else {
@@ -365,8 +435,9 @@ mod tests {
             read: vec!["/nowhere/at/all".into()],
             ..Needs::default()
         };
-        let told = in_child(|| Ok(trial(&needs, None).unwrap_err().to_string()));
-        assert!(told.contains("could not be tried"), "{told}");
+        let told = in_child(|| Ok(format!("{:?}", trial(&needs, None).unwrap_err())));
+        assert!(told.starts_with("Landlock("), "{told}");
+        assert!(told.contains("/nowhere/at/all"), "{told}");
     }
 
     #[test]

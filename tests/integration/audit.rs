@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::lowport::{BINARY, Setup, run};
 use crate::support::node::sample;
-use crate::support::{Lowport, folder, is_root, open_to_all, port, skipped, until};
+use crate::support::{Lowport, folder, is_root, open_to_all, port, process, skipped, until};
 
 /// Nobody in particular.
 const UID: u32 = 61234;
@@ -126,7 +126,7 @@ fn what_an_ordinary_user_cannot_see_is_said() {
     let _listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
     let folder = folder();
     let binary = folder.path().join("lowport");
-    std::fs::copy(BINARY, &binary).expect("copied");
+    process::copy_program(BINARY, &binary);
     std::fs::set_permissions(&binary, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("permissions");
     let output = Command::new(&binary)
@@ -156,7 +156,7 @@ fn a_node_with_file_capabilities_is_found_in_its_file_and_in_its_process() {
         .args(["-p", "process.execPath"])
         .output()
         .expect("node runs");
-    std::fs::copy(String::from_utf8_lossy(&real.stdout).trim(), &node).expect("copied");
+    process::copy_program(String::from_utf8_lossy(&real.stdout).trim(), &node);
     let set = Command::new("setcap")
         .arg("cap_net_bind_service=+ep")
         .arg(&node)

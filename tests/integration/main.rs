@@ -10,6 +10,7 @@ mod forwarding;
 mod guard;
 mod handshake;
 mod house;
+mod kernels;
 mod ladder;
 mod lifecycle;
 mod load;

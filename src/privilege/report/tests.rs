@@ -24,6 +24,7 @@ fn report() -> PrivilegeReport {
     let tried = |action: &str, outcome| Tried {
         action: action.to_owned(),
         outcome,
+        promised: true,
     };
     PrivilegeReport {
         mode: Mode::Root,

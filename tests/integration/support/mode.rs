@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::lowport::{BINARY, USER};
-use super::{is_root, say};
+use super::{is_root, process, say};
 
 /// Somebody in particular, who needs no account.
 pub(crate) const SOMEBODY: u32 = 61_234;
@@ -111,5 +111,5 @@ pub(crate) fn activated(folder: &Path, socket: OwnedFd, name: &str, wrapper: &st
 
 /// Puts the binary into `folder`: where the build's lies, not everybody may go.
 pub(crate) fn bring_binary(folder: &Path) {
-    std::fs::copy(BINARY, folder.join("lowport")).expect("written");
+    process::copy_program(BINARY, &folder.join("lowport"));
 }

@@ -1,6 +1,17 @@
 //! Other processes, as /proc tells of them.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use super::until;
+
+/// Copies a program in order to run it. By another process: while this one has the copy open to write, a process that
+/// another test starts inherits that for a moment, and the copy cannot be run ("text file busy").
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.arg(from.as_ref()).arg(to).stdin(Stdio::null());
+    assert!(copy.status().expect("cp is there").success());
+}
 
 /// Real, effective, saved and file-system user.
 pub(crate) fn uids(pid: u32) -> [u32; 4] {
