@@ -19,5 +19,8 @@ mod regression;
 mod routing;
 mod secrets;
 mod support;
+// It knows the registers of these.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod taken_over;
 mod upgrades;
 mod waiting;
