@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::sync::OnceLock;
 
 use super::keys::{self, nearest};
 use super::table::{Placed, Table};
@@ -51,7 +52,6 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
             "`proxy_protocol` is not built yet",
         ));
     }
-    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let trusted = table.list("trusted_proxies", values::network);
     Server {
         http,
@@ -63,10 +63,17 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
         }),
         workers: match table.number("workers", 1..=1024) {
             Some(workers) => workers.value as usize,
-            None => cores().min(1024),
+            None => processors().min(1024),
         },
         trusted_proxies: values_of(trusted.unwrap_or_default()),
     }
+}
+
+/// How many this process may use. Counted once: a sandbox hides the files that tell of a container's share, and a reload
+/// would find more of them.
+fn processors() -> usize {
+    static COUNTED: OnceLock<usize> = OnceLock::new();
+    *COUNTED.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// The key `user`.

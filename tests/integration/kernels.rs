@@ -4,18 +4,19 @@
 use std::process::{Command, Stdio};
 
 use crate::support::client::curl;
-use crate::support::lowport::Setup;
+use crate::support::lowport::{BINARY, Setup};
 use crate::support::{Lowport, process, skipped};
 
 const ROUTES: &str =
     "[[route]]\nrespond = \"x\"\n[[route]]\npath = \"/app\"\nto = \"http://127.0.0.1:3999\"\n";
 
-/// Whether there is a strace that can stand between lowport and the kernel.
+/// Whether there is a strace that can stand between lowport and the kernel; not where another one does already.
 fn has_strace(test: &str) -> bool {
     let mut strace = Command::new("strace");
-    strace.args(["-D", "-o", "/dev/null", "true"]);
-    let works = strace.stderr(Stdio::null()).status();
-    let works = works.is_ok_and(|status| status.success());
+    strace.args(["-D", "-f", "-o", "/dev/null", BINARY, "--version"]);
+    let output = strace.stdin(Stdio::null()).output();
+    let works = output
+        .is_ok_and(|output| output.status.success() && output.stdout.starts_with(b"lowport "));
     if !works {
         skipped(
             test,

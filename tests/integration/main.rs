@@ -5,6 +5,7 @@ mod audit;
 mod browser;
 mod checking;
 mod command_line;
+mod denials;
 mod dev;
 mod forwarding;
 mod guard;

@@ -11,8 +11,11 @@ use nix::unistd::Pid;
 use super::mode::{self, Mode};
 use super::{certs, folder, port, until};
 
-/// The binary under test.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lowport");
+/// The binary under test: the build's, or another one that is named when the tests are built.
+pub(crate) const BINARY: &str = match option_env!("LOWPORT_TEST_BINARY") {
+    Some(path) => path,
+    None => env!("CARGO_BIN_EXE_lowport"),
+};
 
 /// A process, its configuration's folder, and what it has written so far. Killed when dropped.
 pub(crate) struct Lowport {
