@@ -4,12 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::EXIT_CONFIG;
 use super::sandbox::{self, Walls};
@@ -142,6 +142,7 @@ impl Boot {
                 .map_err(|error| Failed::running("not proved, so not served", &error))?,
             None => Vec::new(),
         };
+        let began = Instant::now();
         privilege::become_user(&user)
             .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
         info!(%mode, %user, "privileges given up");
@@ -151,6 +152,8 @@ impl Boot {
                 .map_err(|error| Failed::running("the sandbox", &error))?,
             None => Walls::none("--no-sandbox"),
         };
+        let micros = began.elapsed().as_micros();
+        debug!(micros, "the drop and the sandbox took this long");
 
         // 5. Threads.
         log.start();

@@ -110,9 +110,14 @@ impl Trace {
             let (pid, name) = process.split_once('<')?;
             Some((pid.trim().parse().ok()?, name, call))
         });
+        // musl's way of opening files on x86-64.
+        let lines = lines.map(|(pid, name, call)| match call.strip_prefix("open(") {
+            Some(rest) => (pid, name, format!("openat(AT_FDCWD, {rest}")),
+            None => (pid, name, call.to_owned()),
+        });
         let unexpected = lines.filter(|(pid, name, call)| !self.is_meant(*pid, name, call));
         unexpected
-            .map(|(_, name, call)| format!("{name}: {}", plain(call)))
+            .map(|(_, name, call)| format!("{name}: {}", plain(&call)))
             .collect()
     }
 

@@ -87,6 +87,18 @@ fn the_sandbox_is_on_by_default_tried_out_and_small() {
 }
 
 #[test]
+fn how_long_the_drop_and_the_sandbox_took_is_told_to_who_asks() {
+    let lowport = Lowport::with(&Setup {
+        server: "",
+        rest: RESPOND,
+        args: &["-v"],
+    });
+    // A quarter of a millisecond or so on an idle machine.
+    let line = lowport.wait_for("the drop and the sandbox took this long");
+    assert!((1..1_000_000).contains(&told(&line, "micros")), "{line}");
+}
+
+#[test]
 fn without_the_sandbox_that_is_said() {
     let lowport = Lowport::with(&Setup {
         server: "",
