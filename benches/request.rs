@@ -15,7 +15,7 @@ criterion_main!(benches);
 fn request(criterion: &mut Criterion) {
     let runtime = runtime();
     let upstream = upstream();
-    let proxy = Proxy::lowport(upstream);
+    let proxy = Proxy::lowport(upstream, &[]);
     let mut group = criterion.benchmark_group("request");
     let mut measure = |name: &str, mut client: Client| {
         group.bench_function(name, |bencher| {

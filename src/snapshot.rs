@@ -27,16 +27,31 @@ pub struct Snapshot {
     pub rates: Rates,
     /// As [`Config::upstreams`], with their peers' state
     pub upstreams: Vec<Arc<Upstream>>,
-    /// The certificates by name
-    pub store: Arc<tls::Store>,
-    /// `None` without a certificate
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What TLS takes
+    pub keys: Keys,
     /// Where plaintext requests are redirected to; `None` if they are not
     pub https_port: Option<u16>,
     /// The supervised app
     pub app: Option<App>,
     /// Whether errors may say what only a developer should see
     pub dev: bool,
+}
+
+/// The certificates with their private keys.
+#[derive(Debug)]
+pub struct Keys {
+    /// By name
+    pub store: Arc<tls::Store>,
+    /// `None` without a listener for TLS
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Keys {
+    /// Wipes them from memory: for a process that was forked while they were there and has no use for them.
+    pub fn forget(&mut self) {
+        self.tls = None;
+        self.store = Arc::default();
+    }
 }
 
 /// The supervised app, as the request path sees it.
@@ -131,8 +146,7 @@ impl Snapshot {
             table,
             rates: Rates::new(),
             upstreams,
-            store,
-            tls,
+            keys: Keys { store, tls },
             app,
             dev: lasting.dev,
         })

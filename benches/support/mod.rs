@@ -220,6 +220,9 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
+/// What a proxy writes to its standard error, in its folder.
+pub(crate) const LOG: &str = "stderr";
+
 /// A proxy. Ended when dropped.
 pub(crate) struct Proxy {
     /// Its process
@@ -229,8 +232,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Runs lowport with one worker in front of the upstream at this port.
-    pub(crate) fn lowport(upstream: u16) -> Self {
+    /// Runs lowport with one worker in front of the upstream at this port, and with these arguments.
+    pub(crate) fn lowport(upstream: u16, args: &[&str]) -> Self {
         let site = Site::new();
         let config = format!(
             "[server]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nredirect_to_https = false\nworkers = 1\n\
@@ -242,13 +245,14 @@ impl Proxy {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lowport"));
         command
             .args(["run", "-c"])
-            .arg(site.path().join("lowport.toml"));
+            .arg(site.path().join("lowport.toml"))
+            .args(args);
         Self::start(command, site)
     }
 
     /// Runs `command`, which must listen where `site` says.
     pub(crate) fn start(mut command: Command, site: Site) -> Self {
-        let log = site.path().join("stderr");
+        let log = site.path().join(LOG);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::EXIT_CONFIG;
 use super::sandbox;
@@ -126,7 +126,14 @@ impl Boot {
         let broker = (!self.dev)
             .then(|| {
                 let adopted = &lasting.adopted;
-                Broker::spawn(&self.source, &snapshot.config, adopted, broker_needs)
+                let forget = || snapshot.keys.forget();
+                Broker::spawn(
+                    &self.source,
+                    &snapshot.config,
+                    adopted,
+                    broker_needs,
+                    forget,
+                )
             })
             .transpose()
             .map_err(|error| Failed::running("cannot start the broker", &error))?;
@@ -141,7 +148,7 @@ impl Boot {
                 longest_pause: longest_pause(self.dev),
                 sandbox: self.app_sandbox(&snapshot.config, app),
             };
-            let (started, state) = Supervisor::spawn(spec)
+            let (started, state) = Supervisor::spawn(spec, || snapshot.keys.forget())
                 .map_err(|error| Failed::running("cannot start the app's supervisor", &error))?;
             supervisor = Some(started);
             lasting.app = Some(state);
@@ -159,6 +166,7 @@ impl Boot {
                 .map_err(|error| Failed::running("not proved, so not served", &error))?,
             None => Vec::new(),
         };
+        let began = Instant::now();
         privilege::become_user(&user)
             .map_err(|error| Failed::running(&format!("cannot become {user}"), &error))?;
         info!(%mode, %user, "privileges given up");
@@ -175,6 +183,8 @@ impl Boot {
                 .map_err(|error| Failed::running("the sandbox", &error))?,
             None => Walls::none("--no-sandbox"),
         };
+        let micros = began.elapsed().as_micros();
+        debug!(micros, "the drop and the sandbox took this long");
 
         // 5. Threads.
         log.start();

@@ -61,19 +61,26 @@ impl Supervisor {
     /// Forks the supervisor, which becomes the app's user and starts the app.
     ///
     /// Call it while this process has one thread and no runtime, before privileges are dropped. The supervisor keeps
-    /// this process's umask and environment, and none of its descriptors but the standard ones.
+    /// this process's umask and environment, and none of its descriptors but the standard ones. It calls `forget` first,
+    /// on its copy of this process's memory, so that no secret stays with the app's user.
     ///
     /// # Errors
     /// When the app would run as root, its user or folder cannot be used, or the process cannot be forked. That the
     /// command itself cannot be started is no error here but an [`AppState::Exited`].
-    pub fn spawn(spec: AppSpec) -> io::Result<(Self, watch::Receiver<AppState>)> {
+    pub fn spawn(
+        spec: AppSpec,
+        forget: impl FnOnce(),
+    ) -> io::Result<(Self, watch::Receiver<AppState>)> {
         let (spec, user) = checked(spec)?;
         // Or the child could print what is still in the buffer a second time.
         io::stdout().flush()?;
         let (ours, theirs) = StdUnixStream::pair()?;
         let pid = match privilege::fork()? {
             Fork::Parent(pid) => pid,
-            Fork::Child => process::run(spec, &user, theirs),
+            Fork::Child => {
+                forget();
+                process::run(spec, &user, theirs)
+            }
         };
         drop(theirs);
         let (own_pid, filters, first) = match first_reports(&ours) {

@@ -130,7 +130,7 @@ fn listeners(snapshot: &Snapshot) -> Table<1> {
 
 fn certificates(snapshot: &Snapshot) -> Table<2> {
     let mut table = Table::new();
-    for certificate in snapshot.store.certificates() {
+    for certificate in snapshot.keys.store.certificates() {
         let soon = if certificate.expires_soon() {
             " (soon)"
         } else {

@@ -50,9 +50,17 @@ impl fmt::Display for Kept {
 }
 
 impl LandlockState {
-    /// Whether nothing at all is kept, which should be fatal unless somebody asked for it.
-    pub fn is_none(&self) -> bool {
-        matches!(self.files, Kept::None(_))
+    /// Why nothing at all is kept, which should be fatal unless somebody asked for it; `None` where something is.
+    pub fn missing(&self) -> Option<&str> {
+        match &self.files {
+            Kept::None(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Whether ports are kept.
+    pub fn keeps_ports(&self) -> bool {
+        !matches!(self.network, Kept::None(_))
     }
 
     /// Itself, unless nothing at all is kept.

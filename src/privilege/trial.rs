@@ -18,7 +18,6 @@ use nix::unistd::{ForkResult, Uid, alarm, execv, pipe2, setresuid};
 
 use super::drop::Lesser;
 use super::fork::{Fork, exit_now, fork};
-use super::landlock::Kept;
 use super::needs::{Needs, Ports};
 use super::walls::Walls;
 use crate::config::Sandbox;
@@ -147,9 +146,7 @@ fn try_all(needs: &Needs, lesser: Lesser<'_>, attempts: &[Attempt], mut told: Fi
             return NO_SANDBOX;
         }
     };
-    let keeps_ports = walls
-        .landlock
-        .is_ok_and(|state| !matches!(state.network, Kept::None(_)));
+    let keeps_ports = walls.landlock.is_ok_and(|state| state.keeps_ports());
     for attempt in attempts {
         let outcome = if attempt.is_on_ports && !keeps_ports {
             NOT_TRIED

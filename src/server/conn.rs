@@ -60,7 +60,7 @@ async fn open(
     tls: bool,
     snapshot: &Snapshot,
 ) -> Option<(Stream, Option<bool>)> {
-    let config = match (&snapshot.tls, tls) {
+    let config = match (&snapshot.keys.tls, tls) {
         (_, false) => return Some((Stream::Tcp(stream), None)),
         (Some(config), true) => Arc::clone(config),
         (None, true) => {

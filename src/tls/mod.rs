@@ -1,6 +1,7 @@
 //! TLS on both sides: certificates by name for clients, trusted authorities for peers, and the local authority of
 //! `lowport dev`.
 
+mod base64;
 mod certificate;
 mod config;
 mod dev_ca;

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::SigningKey;
 
+use super::base64;
 use super::config::provider;
 use crate::config::{Files, MAX_FILE, Mistake, Span, wipe};
 
@@ -38,37 +39,31 @@ impl<'a> Pem<'a> {
     /// The certificates, at least one, in the order of the file.
     pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Mistake> {
         let mut certificates = Vec::new();
-        let mut key = false;
-        for (kind, mut der) in self.sections()? {
-            match kind {
-                SectionKind::Certificate => certificates.push(der.into()),
-                SectionKind::PrivateKey
-                | SectionKind::RsaPrivateKey
-                | SectionKind::EcPrivateKey => {
-                    key = true;
-                    wipe(&mut der);
-                }
-                _ => {}
+        for (kind, der) in self.public()? {
+            if kind == SectionKind::Certificate {
+                certificates.push(der.into());
             }
         }
         if !certificates.is_empty() {
             return Ok(certificates);
         }
         let what = self.mistake("holds no certificate");
-        Err(if key || self.has("ENCRYPTED PRIVATE KEY") {
-            self.mistake("holds a private key, not a certificate")
-                .help("are cert and key swapped?")
-        } else if self.has("CERTIFICATE REQUEST") {
-            what.label("this is a signing request")
-                .help("name the file that the certificate authority sent back for it")
-        } else if self.is_der() {
-            what.label("this is DER, not PEM").help(format!(
-                "convert it: openssl x509 -inform der -in {0} -out {0}.pem",
-                self.path.display()
-            ))
-        } else {
-            what.help("it should have a line -----BEGIN CERTIFICATE-----")
-        })
+        Err(
+            if !self.split().keys.is_empty() || self.has("ENCRYPTED PRIVATE KEY") {
+                self.mistake("holds a private key, not a certificate")
+                    .help("are cert and key swapped?")
+            } else if self.has("CERTIFICATE REQUEST") {
+                what.label("this is a signing request")
+                    .help("name the file that the certificate authority sent back for it")
+            } else if self.is_der() {
+                what.label("this is DER, not PEM").help(format!(
+                    "convert it: openssl x509 -inform der -in {0} -out {0}.pem",
+                    self.path.display()
+                ))
+            } else {
+                what.help("it should have a line -----BEGIN CERTIFICATE-----")
+            },
+        )
     }
 
     /// The first private key, fit for signing.
@@ -82,10 +77,11 @@ impl<'a> Pem<'a> {
                     self.path.display()
                 )));
         }
-        let mut certificate = false;
-        for (kind, der) in self.sections()? {
-            certificate |= kind == SectionKind::Certificate;
-            if let Some(key) = PrivateKeyDer::from_pem(kind, der) {
+        if let Some((kind, text)) = self.split().keys.first() {
+            let text = text.ok_or_else(|| self.damaged("its private key has no end"))?;
+            let der =
+                base64::decode(text).ok_or_else(|| self.damaged("its private key is no base64"))?;
+            if let Some(key) = PrivateKeyDer::from_pem(*kind, der) {
                 // Wipes what it is given.
                 return provider().key_provider.load_private_key(key).map_err(|_| {
                     self.mistake("holds a key of a kind that cannot be used")
@@ -93,6 +89,10 @@ impl<'a> Pem<'a> {
                 });
             }
         }
+        let certificate = self
+            .public()?
+            .iter()
+            .any(|(kind, _)| *kind == SectionKind::Certificate);
         let what = self.mistake("holds no private key");
         Err(if certificate {
             self.mistake("holds a certificate, not a private key")
@@ -110,14 +110,41 @@ impl<'a> Pem<'a> {
         })
     }
 
-    fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Mistake> {
-        <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.bytes)
+    /// What is not about private keys, in the order of the file.
+    fn public(&self) -> Result<Vec<(SectionKind, Vec<u8>)>, Mistake> {
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(&self.split().public)
             .collect::<Result<_, _>>()
-            .map_err(|error| {
-                self.mistake("is damaged")
-                    .label(error.to_string())
-                    .help("copy it again, whole")
-            })
+            .map_err(|error| self.damaged(error.to_string()))
+    }
+
+    /// Takes the private keys out, so that only code that wipes what it copies gets to see them.
+    fn split(&self) -> Split<'_> {
+        let mut split = Split::default();
+        let (mut open, mut end) = (None, 0);
+        for line in self.bytes.split_inclusive(|byte| LINE_ENDS.contains(byte)) {
+            let start = end;
+            end += line.len();
+            if let Some(kind) = key_kind(line) {
+                split.keys.push((kind, None));
+                open = Some(end);
+                continue;
+            }
+            if line.starts_with(b"-----")
+                && let (Some(from), Some(key)) = (open.take(), split.keys.last_mut())
+                && line.starts_with(b"-----END ")
+            {
+                key.1 = self.bytes.get(from..start);
+            } else if open.is_none() {
+                split.public.extend_from_slice(line);
+            }
+        }
+        split
+    }
+
+    fn damaged(&self, how: impl Into<String>) -> Mistake {
+        self.mistake("is damaged")
+            .label(how)
+            .help("copy it again, whole")
     }
 
     fn has(&self, words: &str) -> bool {
@@ -148,6 +175,29 @@ impl fmt::Debug for Pem<'_> {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+const LINE_ENDS: [u8; 2] = *b"\r\n";
+
+/// A file's sections.
+#[derive(Default)]
+struct Split<'a> {
+    /// All but the private keys
+    public: Vec<u8>,
+    /// The private keys: the kind, and what is between the first line and the last one; `None` where that is missing
+    keys: Vec<(SectionKind, Option<&'a [u8]>)>,
+}
+
+/// The kind of private key that begins with this line.
+fn key_kind(line: &[u8]) -> Option<SectionKind> {
+    let label = line.strip_prefix(b"-----BEGIN ")?;
+    let end = label.windows(5).position(|window| window == b"-----")?;
+    let kind = SectionKind::try_from(&label[..end]).ok()?;
+    matches!(
+        kind,
+        SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey
+    )
+    .then_some(kind)
 }
 
 fn unreadable(path: &Path, span: &Span, error: &io::Error) -> Mistake {
@@ -222,6 +272,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_hold_both() {
+        let key = testing::key(Kind::Ecdsa).serialize_pem();
+        let [first, second] = [b"first", b"other"].map(|der| testing::pem("CERTIFICATE", der));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("both.pem");
+        let parameters = testing::pem("EC PARAMETERS", b"x");
+        let text = format!("a word before\n{first}{parameters}{key}\n{second}");
+        for text in [text.replace('\n', "\r\n"), text] {
+            fs::write(&path, text).unwrap();
+            let pem = Pem::read(&path, &None, &Files::OnDisk).unwrap();
+            let certificates = pem.certificates().unwrap();
+            assert_eq!(
+                certificates.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+                [b"first", b"other"]
+            );
+            pem.key().unwrap();
+            assert!(!contains(&pem.split().public, b"PRIVATE"));
+        }
+    }
+
+    fn contains(bytes: &[u8], part: &[u8]) -> bool {
+        bytes.windows(part.len()).any(|window| window == part)
+    }
+
+    #[test]
     fn what_is_not_a_certificate_is_called_by_its_name() {
         let key = testing::key(Kind::Ecdsa).serialize_pem();
         let said = |contents: &[u8]| said(contents, |pem| pem.certificates());
@@ -257,6 +332,17 @@ mod tests {
         assert!(said(&testing::pem("OPENSSH PRIVATE KEY", b"x")).contains("for SSH"));
         assert!(said(&testing::pem("PRIVATE KEY", b"x")).contains("of a kind that cannot be used"));
         assert!(said("hello").contains("holds no private key"));
+        let key = testing::key(Kind::Ecdsa).serialize_pem();
+        let cut_off = &key[..key.len() / 2];
+        assert!(said(cut_off).starts_with("FILE is damaged; its private key has no end;"));
+        assert!(
+            said(&format!("{cut_off}\n{certificate}"))
+                .starts_with("FILE is damaged; its private key has no end;")
+        );
+        assert!(
+            said(&key.replacen('\n', "\n!", 1))
+                .starts_with("FILE is damaged; its private key is no base64;")
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::certificate::Certificate;
 use crate::config::{CertificateFiles, Mistakes};
 
 /// The certificates by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Store {
     certificates: Vec<Certificate>,
     /// By DNS name in lower case; `.example.com` for `*.example.com`

@@ -8,12 +8,14 @@ mod broker;
 mod browser;
 mod checking;
 mod command_line;
+mod denials;
 mod dev;
 mod forwarding;
 mod guard;
 mod handshake;
 mod house;
 mod instance;
+mod kernels;
 mod ladder;
 mod least;
 mod lifecycle;
@@ -23,8 +25,12 @@ mod refusals;
 mod regression;
 mod routing;
 mod run;
+mod secrets;
 mod supervision;
 mod support;
+// It knows the registers of these.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod taken_over;
 mod upgrades;
 mod waiting;
 mod wire;

@@ -1,9 +1,13 @@
 //! A test for each bug that was found otherwise.
 
 use bytes::Bytes;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::support::client;
-use crate::support::{Lowport, raw};
+use crate::support::lowport::Setup;
+use crate::support::{Lowport, raw, skipped};
 
 #[tokio::test]
 async fn an_answer_that_comes_before_the_body_resets_no_stream() {
@@ -45,4 +49,31 @@ fn a_refusal_reaches_a_client_that_has_much_to_send() {
             "{answer}"
         );
     }
+}
+
+#[test]
+fn the_number_of_workers_is_not_counted_anew_where_it_cannot_be() {
+    let here = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let processors: Vec<usize> = (0..CpuSet::count())
+        .filter(|processor| here.is_set(*processor).unwrap())
+        .collect();
+    if processors.len() < 2 {
+        return skipped(
+            "the_number_of_workers_is_not_counted_anew",
+            "needs two processors",
+        );
+    }
+    let lowport = Lowport::with(&Setup {
+        server: "# As many workers as there are processors.\nredirect_to_https = false",
+        rest: "[[route]]\nrespond = \"x\"\n",
+        args: &[],
+    });
+    // The sandbox hides a container's share, so lowport cannot know what it is now.
+    let mut one = CpuSet::new();
+    one.set(processors[0]).unwrap();
+    sched_setaffinity(Pid::from_raw(lowport.pid() as i32), &one).unwrap();
+    lowport.signal(Signal::SIGHUP);
+    lowport.wait_for(" reloaded ");
+    let output = lowport.output().join("\n");
+    assert!(!output.contains("server.workers has changed"), "{output}");
 }

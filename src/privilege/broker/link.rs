@@ -44,7 +44,7 @@ impl Broker {
 
     /// Forks the broker and waits until its sandbox, for `needs` where there are any, is on. Call it with one thread and
     /// before the drop: as root it keeps what binding low ports and reading root's files takes, and as anybody else
-    /// nothing.
+    /// nothing. It calls `forget` first, on its copy of this process's memory: it has no use for keys between two reloads.
     ///
     /// # Errors
     /// Where there can be no process, or its sandbox cannot be had, or does not hold what it should when it is tried.
@@ -53,6 +53,7 @@ impl Broker {
         config: &Config,
         adopted: &[Adopted],
         needs: Option<Needs>,
+        forget: impl FnOnce(),
     ) -> io::Result<Self> {
         let tried = match &needs {
             Some(needs) => Walls::try_out(needs, Lesser::Keeping(Self::KEPT), &config.sandbox)?,
@@ -67,6 +68,7 @@ impl Broker {
         let pid = match fork()? {
             Fork::Parent(pid) => pid,
             Fork::Child => {
+                forget();
                 let knows = Process::new(theirs, Arc::clone(source), config.clone(), adopted);
                 // A panic must not run into the parent's frames.
                 let life = AssertUnwindSafe(|| live(knows, needs));

@@ -217,10 +217,26 @@ pub(super) struct Payload {
     pub(super) files: Vec<Given>,
 }
 
+/// Bytes of an error number.
+const ERRNO: usize = size_of::<i32>();
+/// Bytes of a length.
+const LENGTH: usize = size_of::<u32>();
+
 impl Payload {
     /// A file in memory that holds it, at its beginning.
     pub(super) fn into_file(self) -> io::Result<File> {
         let mut file = File::from(memfd_create(c"lowport-reload", MFdFlags::MFD_CLOEXEC)?);
+        let length = |bytes: &[u8]| LENGTH + bytes.len();
+        let files = self.files.iter().map(|given| match &given.0 {
+            Ok(bytes) => ERRNO + length(bytes),
+            Err(_) => ERRNO + length(&[]),
+        });
+        let whole = length(self.text.as_bytes()) + files.sum::<usize>();
+        file.write_all(
+            &u64::try_from(whole)
+                .map_err(io::Error::other)?
+                .to_le_bytes(),
+        )?;
         let chunk = |file: &mut File, bytes: &[u8]| {
             let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
             file.write_all(&length.to_le_bytes())?;
@@ -241,8 +257,12 @@ impl Payload {
 
     /// Reads it back.
     pub(super) fn from_file(file: &mut File) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        // The file's size may not be asked for in the sandbox, and a buffer that grows leaves copies of keys behind.
+        let mut whole = [0; 8];
+        file.read_exact(&mut whole)?;
+        let whole = usize::try_from(u64::from_le_bytes(whole)).map_err(io::Error::other)?;
+        let mut bytes = vec![0; whole];
+        file.read_exact(&mut bytes)?;
         let payload = Self::parse(&bytes);
         wipe(&mut bytes);
         payload.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a damaged payload"))

@@ -22,10 +22,19 @@ fn authority() -> &'static CertifiedIssuer<'static, KeyPair> {
 
 /// Writes `NAME.pem`, `NAME.key` and `ca.pem` into `folder`. The key is for root alone where root runs the tests.
 pub(crate) fn write(folder: &Path, name: &str, names: &[&str]) -> (PathBuf, PathBuf) {
-    let key = KeyPair::generate().expect("a key");
+    write_for(folder, name, names, &KeyPair::generate().expect("a key"))
+}
+
+/// As [`write`], with this key.
+pub(crate) fn write_for(
+    folder: &Path,
+    name: &str,
+    names: &[&str],
+    key: &KeyPair,
+) -> (PathBuf, PathBuf) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let params = CertificateParams::new(names).expect("parameters");
-    let cert = params.signed_by(&key, authority()).expect("signed");
+    let cert = params.signed_by(key, authority()).expect("signed");
     let paths = (
         folder.join(format!("{name}.pem")),
         folder.join(format!("{name}.key")),

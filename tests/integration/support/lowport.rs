@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::mode::{self, Mode};
 use super::{certs, folder, port, process, until};
 
-/// The binary under test.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lowport");
+/// The binary under test: the build's, or another one that is named when the tests are built.
+pub(crate) const BINARY: &str = match option_env!("LOWPORT_TEST_BINARY") {
+    Some(path) => path,
+    None => env!("CARGO_BIN_EXE_lowport"),
+};
 
 /// A process, its configuration's folder, and what it has written so far. Killed when dropped.
 pub(crate) struct Lowport {
@@ -50,16 +54,15 @@ impl Lowport {
 
     /// Serves a whole setup, started by `wrapper`: a command that runs the one in its last arguments.
     pub(crate) fn within(wrapper: &[&str], setup: &Setup<'_>) -> Self {
-        let folder = folder();
-        let (http, https) = (port(), port());
-        certs::write(
-            folder.path(),
-            "site",
-            &["localhost", "*.example.test", "127.0.0.1"],
-        );
+        let lowport = Self::tried(wrapper, setup);
+        lowport.wait_for(" ready ");
+        lowport
+    }
+
+    /// As [`within`](Self::within), and does not wait for it to serve: perhaps it refuses to.
+    pub(crate) fn tried(wrapper: &[&str], setup: &Setup<'_>) -> Self {
+        let (folder, http, https) = scene(setup);
         let file = folder.path().join("lowport.toml");
-        std::fs::write(&file, toml(http, https, setup)).expect("written");
-        super::open_to_all(&file);
         let mut words = wrapper.iter().copied().chain([BINARY]);
         let mut command = Command::new(words.next().expect("the binary at least"));
         command.args(words);
@@ -70,6 +73,21 @@ impl Lowport {
             .args(setup.args)
             .stdin(Stdio::null());
         let (child, lines) = spawn(&mut command);
+        Self {
+            child,
+            folder,
+            lines,
+            http,
+            https,
+        }
+    }
+
+    /// Serves a whole setup in this mode.
+    pub(crate) fn in_mode(mode: Mode, setup: &Setup<'_>) -> Self {
+        let (folder, http, https) = scene(setup);
+        mode::bring_binary(folder.path());
+        let mut command = mode.command(folder.path(), http);
+        let (child, lines) = spawn(command.args(setup.args));
         let lowport = Self {
             child,
             folder,
@@ -78,6 +96,7 @@ impl Lowport {
             https,
         };
         lowport.wait_for(" ready ");
+        lowport.wait_for(&format!(" mode={} ", mode.name()));
         lowport
     }
 
@@ -231,6 +250,21 @@ pub(crate) fn run(args: &[&str]) -> Output {
 
 /// Who lowport becomes in tests: no account is needed for it.
 pub(crate) const USER: &str = "65532:65532";
+
+/// A folder with the configuration and the certificate, and the two ports.
+fn scene(setup: &Setup<'_>) -> (tempfile::TempDir, u16, u16) {
+    let folder = folder();
+    let (http, https) = (port(), port());
+    certs::write(
+        folder.path(),
+        "site",
+        &["localhost", "*.example.test", "127.0.0.1"],
+    );
+    let file = folder.path().join("lowport.toml");
+    std::fs::write(&file, toml(http, https, setup)).expect("written");
+    super::open_to_all(&file);
+    (folder, http, https)
+}
 
 fn toml(http: u16, https: u16, setup: &Setup<'_>) -> String {
     let workers = if setup.server.contains("workers") {

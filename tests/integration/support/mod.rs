@@ -5,11 +5,17 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub(crate) mod again;
 pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
+// It knows the registers of these.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) mod inject;
 pub(crate) mod ladder;
 pub(crate) mod lowport;
+pub(crate) mod memory;
+pub(crate) mod mode;
 pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod process;

@@ -1,0 +1,126 @@
+//! Rounds of load on several proxies in turn, and what each costs a proxy.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::support::{Client, Proxy, Via, runtime};
+
+const CONNECTIONS: usize = 64;
+/// Requests at the same time on each HTTP/2 connection.
+const STREAMS: usize = 10;
+const WARM_UP: Duration = Duration::from_millis(300);
+/// Which processor is the proxy's, and which everybody else's.
+const PROXY: usize = 0;
+pub(crate) const OTHERS: usize = 1;
+
+/// What one proxy did in one round.
+#[derive(Clone, Copy)]
+pub(crate) struct Round {
+    /// CPU time for each request
+    pub(crate) micros: f64,
+    /// Share of its processor that it used
+    pub(crate) busy: f64,
+    /// Requests a second
+    pub(crate) rate: f64,
+}
+
+/// The middle one, or what is between the two there.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) {
+        f64::midpoint(values[middle - 1], values[middle])
+    } else {
+        values[middle]
+    }
+}
+
+/// Asks as fast as it can for this long, over many connections.
+pub(crate) fn round(proxy: &Proxy, via: Via, seconds: Duration) -> Round {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    STOP.store(false, Ordering::Relaxed);
+    runtime().block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            match proxy.site.connect(via).await {
+                Client::Http2(client) => {
+                    clients.extend((0..STREAMS).map(|_| Client::Http2(client.clone())));
+                }
+                client => clients.push(client),
+            }
+        }
+        let asked = std::rc::Rc::new(std::cell::Cell::new(0u64));
+        let all = tokio::task::LocalSet::new();
+        for mut client in clients {
+            let asked = std::rc::Rc::clone(&asked);
+            all.spawn_local(async move {
+                while !STOP.load(Ordering::Relaxed) {
+                    client.ask().await;
+                    asked.set(asked.get() + 1);
+                }
+            });
+        }
+        let measured = all.run_until(async {
+            tokio::time::sleep(WARM_UP).await;
+            let (asked_before, cpu_before, start) =
+                (asked.get(), cpu(proxy.child.id()), Instant::now());
+            tokio::time::sleep(seconds).await;
+            let (asked, cpu, wall) = (
+                (asked.get() - asked_before) as f64,
+                (cpu(proxy.child.id()) - cpu_before).as_secs_f64(),
+                start.elapsed().as_secs_f64(),
+            );
+            Round {
+                micros: cpu * 1e6 / asked,
+                busy: cpu / wall,
+                rate: asked / wall,
+            }
+        });
+        let measured = measured.await;
+        STOP.store(true, Ordering::Relaxed);
+        all.await;
+        measured
+    })
+}
+
+/// CPU time that this process and its descendants have used, to the nanosecond, their living threads only.
+fn cpu(pid: u32) -> Duration {
+    let mut sum = Duration::ZERO;
+    let mut pids = vec![pid];
+    while let Some(pid) = pids.pop() {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+            let nanos = read("schedstat");
+            let nanos = nanos.split_whitespace().next().and_then(|n| n.parse().ok());
+            sum += Duration::from_nanos(nanos.unwrap_or_default());
+            let children = read("children");
+            pids.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+    }
+    sum
+}
+
+/// Starts a process from a thread that is pinned: what it starts inherits that.
+pub(crate) fn on_own_processor(start: impl FnOnce() -> Proxy + Send + 'static) -> Proxy {
+    let started = std::thread::spawn(move || {
+        pin(PROXY);
+        start()
+    });
+    started.join().expect("it started")
+}
+
+/// Keeps this thread on one processor; where there is only one, all share it.
+pub(crate) fn pin(processor: usize) {
+    let mut set = CpuSet::new();
+    if set.set(processor).is_ok() && sched_setaffinity(Pid::from_raw(0), &set).is_err() {
+        eprintln!("processor {processor} is not to be had: not pinned");
+    }
+}
