@@ -126,6 +126,10 @@ impl Limited {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        // What failed once never ends well: it would look complete.
+        if let Some(fault) = self.progress.fault() {
+            return Poll::Ready(Some(Err(fault)));
+        }
         match &mut self.gate {
             Gate::Open => {}
             Gate::Shut => return Poll::Pending,

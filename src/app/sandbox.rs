@@ -65,7 +65,15 @@ pub(super) fn tell(walls: &Walls, report: Option<&PrivilegeReport>) -> io::Resul
     let tried = walls.tried.len();
     match (&walls.landlock, &walls.seccomp) {
         (Err(why), Err(_)) => warn!(why, "no sandbox"),
-        _ => info!(calls, connects_to = %ports, tried, "sandboxed"),
+        (landlock, seccomp) => {
+            if let Err(why) = landlock {
+                warn!(why, "no landlock");
+            }
+            if let Err(why) = seccomp {
+                warn!(why, "no seccomp");
+            }
+            info!(calls, connects_to = %ports, tried, "sandboxed");
+        }
     }
     if let Some(report) = report {
         debug!("privileges:\n{report}");

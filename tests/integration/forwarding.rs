@@ -505,7 +505,8 @@ async fn a_body_over_the_limit_is_refused_with_its_name() {
         "-w",
         "%{http_code}",
     ];
-    assert!(curl(&lowport, "/upload", &args).ends_with("413"));
+    let answer = curl(&lowport, "/upload", &args);
+    assert!(answer.ends_with("413"), "{answer}");
 }
 
 #[test]

@@ -138,15 +138,16 @@ impl Upload {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Err(Broke::Body));
         };
-        let frame = match Pin::new(body).poll_frame(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(None) => {
-                return Poll::Ready(self.end(&HeaderMap::new()));
-            }
-            Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Broke::Body)),
-            Poll::Ready(Some(Ok(frame))) => frame,
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            return Poll::Pending;
         };
+        // Whatever it was, a second attempt would not get it again: not even an error.
         self.touched = true;
+        let frame = match frame {
+            None => return Poll::Ready(self.end(&HeaderMap::new())),
+            Some(Err(_)) => return Poll::Ready(Err(Broke::Body)),
+            Some(Ok(frame)) => frame,
+        };
         Poll::Ready(match frame.into_data() {
             Ok(data) => self.gather(data),
             Err(frame) => match frame.into_trailers() {

@@ -256,6 +256,28 @@ fn an_upload_that_is_aborted_never_looks_complete_upstream() {
     }
 }
 
+#[test]
+fn a_body_that_is_too_large_is_not_tried_again_without_its_beginning() {
+    let recorder = Recorder::start();
+    let lowport = Lowport::start(&format!(
+        "[limits]\nrequest_body = 10\n{}",
+        recorder.route()
+    ));
+    for over in BOTH {
+        // Leaves an idle connection, which is where another attempt would be allowed.
+        exchange(&lowport, over, GET);
+        let before = recorder.requests().len();
+        let answer = exchange(
+            &lowport,
+            over,
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
+        );
+        assert_eq!(statuses(&answer), [413], "{over:?}: {answer}");
+        let whole = |request: &crate::support::recorder::Recorded| request.body.is_some();
+        assert!(!recorder.requests()[before..].iter().any(whole), "{over:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_upload_goes_on_while_its_answer_comes() {
     // The answer's head is there before the upload has ended, and the upstream reads on.
