@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
 //! | [`linger`], [`body`], [`stream`], [`exec`] | a client's body, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`http1`], [`http2`] | a client's bytes, looked at before hyper sees them: HTTP/1.1 framing, HTTP/2 frames
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
 //! | [`privilege`] | who a process is, how it becomes somebody lesser, and what it can still do then |
@@ -34,6 +35,7 @@ pub mod error;
 pub mod exec;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod linger;
 pub mod observe;
 pub mod privilege;

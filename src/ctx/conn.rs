@@ -1,9 +1,11 @@
 //! What is known of a client connection. Made once, when its protocol is known.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Activity, Intake};
+use super::{Activity, Intake, Uptake};
 use crate::http::forwarded::Client;
 
 /// A client connection.
@@ -21,6 +23,8 @@ pub struct Conn {
     pub activity: Arc<Activity>,
     /// What its bytes are found to be
     pub intake: Arc<Intake>,
+    /// Of the request that has just begun, for the task of its stream
+    pub uptake: RefCell<Option<Rc<Uptake>>>,
 }
 
 impl Conn {
@@ -33,6 +37,7 @@ impl Conn {
             h2,
             activity: Arc::new(Activity::new(h2)),
             intake: Arc::default(),
+            uptake: RefCell::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
-use super::{Conn, Worker};
+use super::{Conn, Uptake, Worker};
 use crate::body::Progress;
 use crate::observe::{AccessRecord, RequestId};
 use crate::upstream::Peer;
@@ -37,6 +37,10 @@ pub struct RequestCtx {
     pub upstream_time: Option<Duration>,
     /// The request's body
     pub body: Option<Rc<Progress>>,
+    /// Whether its client takes the response; `None` over HTTP/1, where the connection shows it
+    pub uptake: Option<Rc<Uptake>>,
+    /// Whether the client cut its response short
+    pub cut_short: bool,
     /// Bytes that a tunnel moved from the client
     pub tunnelled: u64,
     started: Instant,
@@ -73,6 +77,8 @@ impl RequestCtx {
     pub fn begin<B>(worker: Rc<Worker>, conn: Rc<Conn>, request: &Request<B>) -> Self {
         conn.activity.request_began();
         conn.intake.begin();
+        let uptake = conn.h2.then(Rc::<Uptake>::default);
+        conn.uptake.replace(uptake.clone());
         Self {
             id: worker.ids.next(),
             logged: worker.log.is_on().then(|| Logged::of(request)),
@@ -84,6 +90,8 @@ impl RequestCtx {
             upstream: None,
             upstream_time: None,
             body: None,
+            uptake,
+            cut_short: false,
             tunnelled: 0,
             started: Instant::now(),
         }
@@ -92,7 +100,8 @@ impl RequestCtx {
 
 impl Drop for RequestCtx {
     fn drop(&mut self) {
-        self.conn.activity.request_ended();
+        let answered = self.status.is_some() && !self.cut_short;
+        self.conn.activity.request_ended(answered);
         let Some(logged) = &self.logged else { return };
         let target = logged
             .target

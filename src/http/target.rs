@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use http::{Method, Request};
 
 /// Refuses the forms of a target that belong to other methods: `*` is for OPTIONS, a host alone for CONNECT (RFC 9112
-/// section 3.2).
+/// section 3.2). HTTP/2 can leave the path out (RFC 9113 section 8.3.1).
 ///
 /// # Errors
 /// What to tell the client.
 pub fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     let (uri, method) = (request.uri(), request.method());
-    let host_alone = uri.scheme().is_none() && uri.authority().is_some();
-    if host_alone && method != Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS {
+    let no_path = uri.path().is_empty() || uri.scheme().is_none() && uri.authority().is_some();
+    if no_path && method != Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS {
         return Err("The request's target is not one that its method can have.");
     }
     Ok(())

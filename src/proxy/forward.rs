@@ -395,6 +395,13 @@ fn answer(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch(response, lease, upgrade);
     }
+    // Over HTTP/2, success would say that there is a tunnel (RFC 8441 section 5).
+    if response.status().is_success() && upgrade.is_some_and(|(_, kind)| kind == Upgrade::Http2) {
+        return Err(ProxyError::Malformed(format!(
+            "{} to a request for a WebSocket",
+            response.status()
+        )));
+    }
     let (mut head, incoming) = response.into_parts();
     hop::strip(&mut head.headers);
     head.version = Version::HTTP_11;

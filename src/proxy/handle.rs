@@ -23,6 +23,7 @@ use crate::http::host::{self, Host};
 use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http1::Refusal;
+use crate::http2;
 use crate::linger::ClientBody;
 use crate::snapshot::Snapshot;
 
@@ -63,6 +64,11 @@ pub async fn handle(
         }
     };
     ctx.status = Some(response.status());
+    let response = if asks.is_head() {
+        respond::without_body(response)
+    } else {
+        response
+    };
     let mut response = response.map(|body| Reply::new(body, ctx));
     if conn.intake.settle() {
         let close = HeaderValue::from_static("close");
@@ -81,6 +87,7 @@ async fn serve(
 ) -> Result<Outcome, ProxyError> {
     if ctx.conn.h2 {
         bound(&snapshot.config.limits, &request)?;
+        http2::check(&request).map_err(ProxyError::BadRequest)?;
     }
     let upgrade = upgrade::wanted(&request);
     let method = method(&request, upgrade)?;
@@ -111,7 +118,8 @@ async fn end(upgrade: OnUpgrade) {
     }
 }
 
-/// What the inspector bounds in HTTP/1. Over HTTP/2, the library bounds the head as a whole.
+/// What the inspector bounds in HTTP/1. The library's own bound lies beyond it, since that would say nothing, and not be
+/// logged.
 fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > limits.request_target) {
@@ -119,6 +127,12 @@ fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     }
     if request.headers().len() > limits.request_headers {
         return Err(ProxyError::Refused(Refusal::TooManyFields));
+    }
+    let fields = request.headers().iter();
+    let size = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let target = target.map_or(0, |target| target.as_str().len());
+    if size.sum::<usize>() + target > limits.request_head {
+        return Err(ProxyError::Refused(Refusal::HeadTooLarge));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod respond;
 mod tunnel;
 
 pub use handle::handle;
-pub use refuse::{refuse, refused};
+pub use refuse::{cut_off, refuse, refused};
 
 /// An error with all of its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

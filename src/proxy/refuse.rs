@@ -7,6 +7,7 @@ use http::{StatusCode, Version};
 use super::respond::Page;
 use crate::ctx::{Conn, Worker};
 use crate::http1::Refusal;
+use crate::http2::Misuse;
 use crate::observe::AccessRecord;
 
 /// Logs what was refused and returns the answer, which the connection ends with. `head` is as much of it as is known.
@@ -27,6 +28,12 @@ pub fn refuse(worker: &Worker, conn: &Conn, head: &[u8], refusal: Refusal) -> Ve
         length = page.len(),
     )
     .into_bytes()
+}
+
+/// Logs that an HTTP/2 connection was cut off.
+pub fn cut_off(worker: &Worker, conn: &Conn, misuse: Misuse) {
+    let (id, status) = (worker.ids.next(), StatusCode::TOO_MANY_REQUESTS);
+    record(worker, conn, b"", status, misuse.why(), &id, 0);
 }
 
 /// Logs what hyper found to be no request, and answered by itself.
@@ -54,7 +61,11 @@ fn record(
         client: conn.client.ip(),
         method: method.unwrap_or("-"),
         target: parts.next().unwrap_or("-"),
-        version: Version::HTTP_11,
+        version: if conn.h2 {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        },
         host: b"",
         status: status.as_u16(),
         received: 0,

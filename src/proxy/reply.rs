@@ -150,6 +150,9 @@ impl Body for Reply {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(data), Some(ctx)) = (frame.data_ref(), &mut self.ctx) {
                     ctx.sent += data.len() as u64;
+                    if let Some(uptake) = &ctx.uptake {
+                        uptake.give();
+                    }
                 }
             }
             Poll::Ready(Some(Err(error))) => {
@@ -164,7 +167,11 @@ impl Body for Reply {
                 self.note(|| reason);
                 self.body = ReplyBody::Empty;
             }
-            Poll::Ready(None) | Poll::Pending => {}
+            Poll::Ready(None) | Poll::Pending => {
+                if let Some(uptake) = self.ctx.as_ref().and_then(|ctx| ctx.uptake.as_ref()) {
+                    uptake.taken();
+                }
+            }
         }
         polled
     }
@@ -188,10 +195,25 @@ impl Body for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        let unfinished =
-            matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.lease.is_some());
-        if unfinished {
-            self.note(|| "client went away in mid-response".to_owned());
+        let unfinished = match &self.body {
+            ReplyBody::Empty => false,
+            ReplyBody::Full(bytes) => !bytes.is_empty(),
+            ReplyBody::Upstream(streamed) => streamed.lease.is_some(),
+        };
+        if unfinished && let Some(ctx) = &mut self.ctx {
+            ctx.cut_short = true;
+            let given_up = ctx
+                .uptake
+                .as_ref()
+                .is_some_and(|uptake| uptake.is_given_up());
+            ctx.reason.get_or_insert_with(|| {
+                let why = if given_up {
+                    "client stopped reading in mid-response"
+                } else {
+                    "client went away in mid-response"
+                };
+                why.to_owned()
+            });
         }
     }
 }

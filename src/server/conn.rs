@@ -18,11 +18,13 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::watched::Watched;
+use super::farewell::{LINGER, LINGER_MOST};
+use super::streams::Streams;
+use super::watched::{Eye, Watched};
 use super::worker::Client;
 use crate::ctx::{Conn, Overdue, Worker};
-use crate::exec::LocalExec;
 use crate::http1::{Bounds, Inspector, Refusal};
+use crate::http2::{Gauge, Misuse};
 use crate::proxy;
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
@@ -30,10 +32,14 @@ use crate::stream::Stream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How much is read and thrown away behind a refusal, in bytes, and for how long: closing with something unread would
-/// reset the connection, and the client might never see the answer.
-const LINGER_MOST: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
+/// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
+const STILL: Duration = Duration::from_secs(3);
+/// How long a client of HTTP/2 may leave a response standing.
+const UNTAKEN: Duration = Duration::from_secs(60);
+/// Streams at once. Browsers and libraries were made for about this many.
+const STREAMS: u32 = 128;
+/// Bytes of each response that wait for the client behind the one chunk that is being sent.
+const BEHIND: usize = 16 * 1024;
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
@@ -189,30 +195,37 @@ async fn speak(
         service_fn(move |request| proxy::handle(Rc::clone(&worker), Rc::clone(&conn), request))
     };
     let limits = &snapshot.config.limits;
-    let inspector = (!conn.h2).then(|| {
-        Inspector::new(Bounds {
+    let eye = if conn.h2 {
+        Eye::Http2(Gauge::new())
+    } else {
+        Eye::Http1(Inspector::new(Bounds {
             head: limits.request_head,
             target: limits.request_target,
             fields: limits.request_headers,
-        })
-    });
+        }))
+    };
     let io = TokioIo::new(Watched::new(
         stream,
         head,
         Arc::clone(&conn.activity),
         Arc::clone(&conn.intake),
-        inspector,
+        eye,
     ));
     if conn.h2 {
-        let mut builder = http2::Builder::new(LocalExec);
+        let head = u32::try_from(limits.request_head).unwrap_or(u32::MAX);
+        let mut builder = http2::Builder::new(Streams::new(Rc::clone(&conn), UNTAKEN));
         builder
             .timer(TokioTimer::new())
             .enable_connect_protocol()
-            .max_concurrent_streams(256)
+            .max_concurrent_streams(STREAMS)
+            // The gauge counts resets, and forgives some: this would end whoever changes their mind at once.
+            .max_pending_accept_reset_streams(STREAMS as usize)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(128 * 1024)
-            .max_header_list_size(limits.request_head.try_into().unwrap_or(u32::MAX));
+            .max_send_buf_size(BEHIND)
+            // The request path has the last word on the size of a head. What is past this bound gets a bare 431, and what
+            // is past four times this bound is not read to its end.
+            .max_header_list_size(head.saturating_mul(2).max(32 * 1024));
         let mut serving = pin!(builder.serve_connection(io, service));
         let end = drive(&worker, &client, &conn, |cx, say| {
             if say == Say::GoAway {
@@ -220,7 +233,13 @@ async fn speak(
             }
             serving.as_mut().poll(cx)
         });
-        report(end.await);
+        let end = end.await;
+        match &end {
+            End::Misused(misuse) => proxy::cut_off(&worker, &conn, *misuse),
+            End::Malformed(why) => proxy::refused(&worker, &conn, why),
+            _ => {}
+        }
+        report(end);
     } else {
         let mut builder = http1::Builder::new();
         // Not `pipeline_flush`: it takes the bound off what is buffered for a client that does not read.
@@ -273,18 +292,29 @@ enum End {
     Malformed(String),
     /// The inspector did
     Refused(Refusal),
+    /// It was cut off
+    Misused(Misuse),
     HeadTimeout,
     IdleTimeout,
 }
 
 impl End {
-    fn of(result: hyper::Result<()>) -> Self {
+    fn of(conn: &Conn, result: hyper::Result<()>) -> Self {
         match result {
+            _ if let Some(misuse) = conn.activity.misuse() => Self::Misused(misuse),
             Ok(()) => Self::Done,
+            Err(error) if is_breach(&error) => Self::Malformed(proxy::chain(&error)),
             Err(error) if error.is_parse() => Self::Malformed(proxy::chain(&error)),
             Err(error) => Self::Broken(proxy::chain(&error)),
         }
     }
+}
+
+/// Whether hyper's library ended an HTTP/2 connection over what its client did.
+fn is_breach(error: &hyper::Error) -> bool {
+    use std::error::Error;
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &h2::Error| cause.is_library() && cause.is_go_away())
 }
 
 fn report(end: End) {
@@ -292,6 +322,7 @@ fn report(end: End) {
         End::Done => {}
         End::Broken(error) => debug!(error, "client connection ended"),
         End::Malformed(reason) => debug!(reason, "request refused"),
+        End::Misused(misuse) => debug!(reason = misuse.why(), "client connection cut off"),
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
@@ -306,7 +337,9 @@ async fn drive(
     conn: &Conn,
     mut poll: impl FnMut(&mut Context<'_>, Say) -> Poll<hyper::Result<()>>,
 ) -> End {
-    let mut leaving = false;
+    let (mut leaving, mut cut) = (false, false);
+    // What had moved when the timer of an HTTP/2 connection that is to end was last set.
+    let mut still = None;
     let (head_limit, idle_limit) = {
         let timeouts = &worker.snapshot().config.timeouts;
         (timeouts.request_head, timeouts.keepalive_idle)
@@ -314,8 +347,9 @@ async fn drive(
     // It never sleeps for longer than the shortest phase that may begin meanwhile.
     let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
     poll_fn(|cx| {
+        conn.activity.take_turn();
         if let Poll::Ready(result) = poll(cx, Say::Nothing) {
-            return Poll::Ready(End::of(result));
+            return Poll::Ready(End::of(conn, result));
         }
         // What was asked before it is answered first, to the last byte.
         if let Some(refusal) = conn.intake.refusal()
@@ -329,8 +363,16 @@ async fn drive(
         if client.draining(cx) && !leaving {
             leaving = true;
             if let Poll::Ready(result) = poll(cx, Say::GoAway) {
-                return Poll::Ready(End::of(result));
+                return Poll::Ready(End::of(conn, result));
             }
+            if conn.h2 {
+                still = Some(conn.activity.moved());
+                sleep.as_mut().reset(Instant::now() + STILL);
+            }
+        }
+        if conn.activity.misuse().is_some() && !cut {
+            cut = true;
+            sleep.as_mut().reset(Instant::now() + GOODBYE + LINGER);
         }
         // Nearly always a head arrives whole. Only one that does not has the timer moved for it.
         if conn.activity.in_head() {
@@ -340,15 +382,33 @@ async fn drive(
             }
         }
         while sleep.as_mut().poll(cx).is_ready() {
+            if let Some(misuse) = conn.activity.misuse() {
+                return Poll::Ready(End::Misused(misuse));
+            }
             let rest = match conn.activity.overdue(&worker.snapshot().config.timeouts) {
+                Overdue::No { rest } if leaving && conn.h2 => {
+                    let before = still.replace(conn.activity.moved());
+                    if conn.activity.is_between() && before == still {
+                        return Poll::Ready(End::IdleTimeout);
+                    }
+                    rest.min(STILL)
+                }
                 Overdue::No { rest } => rest.min(idle_limit),
+                Overdue::Head if conn.h2 => {
+                    (leaving, cut) = (true, true);
+                    conn.activity.cut(Misuse::SlowHead);
+                    if let Poll::Ready(result) = poll(cx, Say::GoAway) {
+                        return Poll::Ready(End::of(conn, result));
+                    }
+                    GOODBYE
+                }
                 Overdue::Head => return Poll::Ready(End::HeadTimeout),
                 Overdue::Idle if leaving => return Poll::Ready(End::IdleTimeout),
                 Overdue::Idle => {
                     // HTTP/1.1 ends at once; HTTP/2 says goodbye and has a moment for it.
                     leaving = true;
                     if let Poll::Ready(result) = poll(cx, Say::GoAway) {
-                        return Poll::Ready(End::of(result));
+                        return Poll::Ready(End::of(conn, result));
                     }
                     GOODBYE
                 }

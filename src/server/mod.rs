@@ -1,6 +1,8 @@
 //! Listeners, workers and client connections.
 
 mod conn;
+mod farewell;
+mod streams;
 mod watched;
 mod worker;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A module imports from lower floors only; those that share one are blind to each other.
 const FLOORS: &[&[&str]] = &[
-    &["exec", "linger", "stream", "http", "http1"],
+    &["exec", "linger", "stream", "http", "http1", "http2"],
     &["error"],
     &["body"],
     &["config"],
