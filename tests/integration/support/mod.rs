@@ -8,6 +8,7 @@
 pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod lowport;
 pub(crate) mod node;
 pub(crate) mod peer;

@@ -1,6 +1,10 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
 mod framing;
+mod h2_abuse;
+mod h2_answers;
+mod h2_frames;
+mod h2_requests;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
