@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error::ProxyError;
 use crate::linger::ClientBody;
+use crate::patience::{Late, Patience};
 
 /// A body that streams from the client, or none.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub enum BodyFault {
     TooLarge(u64),
     /// Nothing came for this long
     Idle(Duration),
+    /// Too little came, by this rate in bytes a second
+    Slow(u64),
     /// The client broke off
     Aborted,
 }
@@ -65,6 +68,7 @@ impl From<BodyFault> for ProxyError {
         match fault {
             BodyFault::TooLarge(limit) => Self::BodyTooLarge(limit),
             BodyFault::Idle(limit) => Self::BodyTimeout(limit),
+            BodyFault::Slow(rate) => Self::BodySlow(rate),
             BodyFault::Aborted => Self::BodyAborted,
         }
     }
@@ -79,28 +83,28 @@ enum Gate {
     Shut,
 }
 
-/// A client's body with a bound on its size and on the time between two reads.
+/// A client's body with a bound on its size and on the time that it may take.
 #[derive(Debug)]
 pub struct Limited {
     incoming: ClientBody,
     limit: Option<u64>,
-    idle: IdleTimer,
+    patience: Patience,
     gate: Gate,
     progress: Rc<Progress>,
 }
 
 impl Limited {
-    /// Bounds `incoming` to `limit` bytes and `idle` between reads.
+    /// Bounds `incoming` to `limit` bytes and the wait for them to `patience`.
     pub fn new(
         incoming: ClientBody,
         limit: Option<u64>,
-        idle: Duration,
+        patience: Patience,
         progress: Rc<Progress>,
     ) -> Self {
         Self {
             incoming,
             limit,
-            idle: IdleTimer::new(Some(idle)),
+            patience,
             gate: Gate::Open,
             progress,
         }
@@ -136,8 +140,10 @@ impl Limited {
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.idle.stop();
-                self.progress.last.set(Some(Instant::now()));
+                let now = Instant::now();
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.patience.arrived(length, now);
+                self.progress.last.set(Some(now));
                 if let Some(data) = frame.data_ref() {
                     let received = self.progress.received.get() + data.len() as u64;
                     self.progress.received.set(received);
@@ -149,8 +155,9 @@ impl Limited {
             }
             Poll::Ready(Some(Err(_))) => self.fail(BodyFault::Aborted),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => match self.idle.poll_expired(cx) {
-                Some(limit) => self.fail(BodyFault::Idle(limit)),
+            Poll::Pending => match self.patience.poll_late(cx) {
+                Some(Late::Idle(limit)) => self.fail(BodyFault::Idle(limit)),
+                Some(Late::Slow(rate)) => self.fail(BodyFault::Slow(rate)),
                 None => Poll::Pending,
             },
         }

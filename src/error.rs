@@ -32,10 +32,23 @@ pub enum ProxyError {
     NoRoute,
     /// The request's body is larger than `limits.request_body` bytes.
     BodyTooLarge(u64),
+    /// The client sends more requests than `limits.request_rate`.
+    RateExceeded {
+        /// The rate, as people read it
+        rate: String,
+        /// How long it should wait
+        wait: Duration,
+    },
     /// The client stalled in mid-body for `timeouts.request_body_idle`.
     BodyTimeout(Duration),
+    /// The client sends its body more slowly than `limits.request_body_rate`, in bytes a second.
+    BodySlow(u64),
     /// The client broke off in mid-body.
     BodyAborted,
+    /// Upstreams are busy with `limits.requests_in_flight` requests.
+    Overloaded(usize),
+    /// This process has no descriptor left for a connection to an upstream.
+    OutOfDescriptors(io::Error),
     /// No address of the upstream took a connection.
     Connect(io::Error),
     /// No address of the upstream took a connection within `timeouts.upstream_connect`.
@@ -66,7 +79,9 @@ impl ProxyError {
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::RateExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyTimeout(_) | Self::BodySlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Overloaded(_) | Self::OutOfDescriptors(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_)
             | Self::Reset
             | Self::Malformed(_)
@@ -85,6 +100,18 @@ impl ProxyError {
         }
     }
 
+    /// When the client may try again, where that helps: whole seconds, at least one (RFC 9110 section 10.2.3).
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateExceeded { wait, .. } => {
+                let more = u64::from(wait.subsec_nanos() > 0);
+                Some((wait.as_secs() + more).max(1))
+            }
+            Self::Overloaded(_) | Self::OutOfDescriptors(_) | Self::AppDown(_) => Some(1),
+            _ => None,
+        }
+    }
+
     /// What the client is told: no address, no name of a file, nothing that helps an attacker.
     pub fn public(&self) -> &'static str {
         match self {
@@ -95,13 +122,29 @@ impl ProxyError {
             Self::BodyTooLarge(_) => {
                 "The request's body is larger than limits.request_body allows."
             }
-            Self::BodyTimeout(_) => "The request's body did not arrive in time.",
+            Self::RateExceeded { .. } => {
+                "This client sends more requests than limits.request_rate allows."
+            }
+            Self::BodyTimeout(_) => {
+                "The request's body did not arrive within timeouts.request_body_idle."
+            }
+            Self::BodySlow(_) => {
+                "The request's body comes more slowly than limits.request_body_rate allows."
+            }
             Self::BodyAborted => "The request's body broke off.",
+            Self::Overloaded(_) => {
+                "The server is busy with as many requests as limits.requests_in_flight allows."
+            }
+            Self::OutOfDescriptors(_) => "The server has too many open connections.",
             Self::Connect(_) => "The application does not accept connections.",
-            Self::ConnectTimeout(_) => "The application did not accept the connection in time.",
+            Self::ConnectTimeout(_) => {
+                "The application did not accept the connection within timeouts.upstream_connect."
+            }
             Self::Reset => "The application closed the connection before it had answered.",
             Self::Malformed(_) => "The application's answer is not valid HTTP.",
-            Self::ResponseTimeout(_) => "The application did not answer in time.",
+            Self::ResponseTimeout(_) => {
+                "The application did not answer within timeouts.upstream_response."
+            }
             Self::AppDown(_) => "The application is not running.",
             Self::WrongUser { .. } => "The application is not served; lowport's log says why.",
         }
@@ -117,6 +160,19 @@ impl fmt::Display for ProxyError {
             Self::NoRoute => f.write_str("no route"),
             Self::BodyTooLarge(limit) => {
                 write!(f, "request body over limits.request_body ({limit} bytes)")
+            }
+            Self::RateExceeded { rate, .. } => {
+                write!(f, "more requests than limits.request_rate ({rate})")
+            }
+            Self::BodySlow(rate) => write!(
+                f,
+                "request body slower than limits.request_body_rate ({rate} bytes/s)"
+            ),
+            Self::Overloaded(limit) => {
+                write!(f, "shed: limits.requests_in_flight ({limit}) reached")
+            }
+            Self::OutOfDescriptors(error) => {
+                write!(f, "no descriptor left for an upstream connection: {error}")
             }
             Self::BodyTimeout(limit) => write!(
                 f,
@@ -152,10 +208,25 @@ impl fmt::Display for ProxyError {
 impl std::error::Error for ProxyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Connect(error) => Some(error),
+            Self::Connect(error) | Self::OutOfDescriptors(error) => Some(error),
             _ => None,
         }
     }
+}
+
+/// An error with all of its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -190,6 +261,24 @@ mod tests {
         };
         assert!(!wrong.public().contains("root"));
         assert!(wrong.to_string().contains("root (uid 0)"));
+    }
+
+    #[test]
+    fn whoever_may_come_again_is_told_when() {
+        let after = |millis| {
+            let wait = Duration::from_millis(millis);
+            ProxyError::RateExceeded {
+                rate: String::new(),
+                wait,
+            }
+            .retry_after()
+        };
+        assert_eq!(after(1), Some(1));
+        assert_eq!(after(1000), Some(1));
+        assert_eq!(after(1001), Some(2));
+        assert_eq!(ProxyError::Overloaded(1).retry_after(), Some(1));
+        assert_eq!(ProxyError::NoRoute.retry_after(), None);
+        assert_eq!(ProxyError::Overloaded(1).fault(), Fault::Internal);
     }
 
     #[test]

@@ -6,12 +6,12 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
-//! | [`linger`], [`body`], [`stream`], [`exec`] | a client's body, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
-//! | [`http1`], [`http2`] | a client's bytes, looked at before hyper sees them: HTTP/1.1 framing, HTTP/2 frames
+//! | [`linger`], [`patience`], [`body`], [`stream`], [`exec`] | a client's body, how long it is waited for, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`http1`], [`http2`] | bytes on the wire: a client's looked at before hyper sees them, and HTTP/1.1 as an upstream speaks it |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
 //! | [`privilege`] | who a process is, how it becomes somebody lesser, and what it can still do then |
-//! | [`route`], [`upstream`], [`tls`], [`child`], [`observe`], [`audit`] | find a route; connections to peers, and who runs those; certificates; the supervised app; logs; where Node is root on a machine |
+//! | [`route`], [`policy`], [`upstream`], [`tls`], [`child`], [`observe`], [`audit`] | find a route; how often a client may ask; connections to peers, and who runs those; certificates; the supervised app; logs and counts; where Node is root on a machine |
 //! | [`snapshot`] | what runs: made whole from a configuration, swapped atomically |
 //! | [`ctx`] | what is known of a worker, a connection, a request |
 //! | [`proxy`] | **the request path**: begin with [`proxy::handle`] |
@@ -38,6 +38,8 @@ pub mod http1;
 pub mod http2;
 pub mod linger;
 pub mod observe;
+pub mod patience;
+pub mod policy;
 pub mod privilege;
 pub mod proxy;
 pub mod route;

@@ -8,10 +8,30 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 /// How much of an unwanted body is read, in bytes, and for how long.
-const MOST: usize = 256 * 1024;
-const PATIENCE: Duration = Duration::from_secs(1);
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    most: usize,
+    patience: Duration,
+}
+
+/// A client that sends nothing for so long has stopped sending.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Closing the connection is the only way to stop the client, and may cost it the answer: browsers read that when they have
+/// sent everything. Reading costs less than the upload would have that the client was going to be allowed.
+const HTTP1: Bounds = Bounds {
+    most: 64 * 1024 * 1024,
+    patience: Duration::from_secs(10),
+};
+
+/// The stream is reset without an error, which stops the client and leaves it the answer (RFC 9113 section 8.1).
+const HTTP2: Bounds = Bounds {
+    most: 256 * 1024,
+    patience: Duration::from_secs(1),
+};
 
 /// A client's body. Where it is dropped before its end, a little more of it is read and thrown away: a client that is still
 /// sending would otherwise meet a closed connection or a reset stream, and many lose the response over that. nginx calls
@@ -22,16 +42,18 @@ pub struct ClientBody {
     incoming: Option<Incoming>,
     expects: bool,
     lingers: bool,
+    bounds: Bounds,
 }
 
 impl ClientBody {
     /// The body of a request. `expects` is whether the client waits for `100 Continue`, so that reading would ask for
-    /// what nobody wants.
-    pub fn new(incoming: Incoming, expects: bool) -> Self {
+    /// what nobody wants; `h2` is whether it comes over HTTP/2.
+    pub fn new(incoming: Incoming, expects: bool, h2: bool) -> Self {
         Self {
             incoming: Some(incoming),
             expects,
             lingers: !expects,
+            bounds: if h2 { HTTP2 } else { HTTP1 },
         }
     }
 
@@ -75,14 +97,15 @@ impl Drop for ClientBody {
             && !self.is_end_stream()
             && let Some(incoming) = self.incoming.take()
         {
-            tokio::task::spawn_local(tokio::time::timeout(PATIENCE, discard(incoming)));
+            let Bounds { most, patience } = self.bounds;
+            tokio::task::spawn_local(timeout(patience, discard(incoming, most)));
         }
     }
 }
 
-async fn discard(mut incoming: Incoming) {
-    let mut rest = MOST;
-    while let Some(Ok(frame)) = incoming.frame().await {
+async fn discard(mut incoming: Incoming, most: usize) {
+    let mut rest = most;
+    while let Ok(Some(Ok(frame))) = timeout(IDLE, incoming.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);
         let Some(left) = rest.checked_sub(length) else {
             return;

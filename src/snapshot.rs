@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::child::AppState;
 use crate::config::{self, Config, ExpectUser, Mistake, Mistakes, PeerProtocol, Source};
 use crate::http::host;
+use crate::policy::Rates;
 use crate::privilege::{Adopted, Identity, UserError};
 use crate::route::RouteTable;
 use crate::tls;
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Finds the route for a request
     pub table: RouteTable,
+    /// Who has asked how often; a reload begins anew
+    pub rates: Rates,
     /// As [`Config::upstreams`], with their peers' state
     pub upstreams: Vec<Arc<Upstream>>,
     /// The certificates by name
@@ -120,6 +123,7 @@ impl Snapshot {
             https_port: https_port.filter(|_| config.server.redirect_to_https),
             config,
             table,
+            rates: Rates::new(),
             upstreams,
             store,
             tls,

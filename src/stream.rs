@@ -3,7 +3,12 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use nix::libc;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::GetStruct;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
@@ -19,6 +24,44 @@ pub enum Stream {
     TlsServer(Box<server::TlsStream<TcpStream>>),
     /// TLS, we are the client
     TlsClient(Box<client::TlsStream<TcpStream>>),
+}
+
+/// What a socket holds, as numbers that `sock_diag(7)` explains (`INET_DIAG_SKMEMINFO`).
+#[derive(Debug, Clone, Copy)]
+struct Memory;
+
+nix::getsockopt_impl!(
+    Memory,
+    libc::SOL_SOCKET,
+    libc::SO_MEMINFO,
+    [u32; libc::SK_MEMINFO_BACKLOG as usize + 1],
+    GetStruct<[u32; libc::SK_MEMINFO_BACKLOG as usize + 1]>
+);
+
+impl Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::TlsServer(stream) => Some(stream.get_ref().0),
+            Self::TlsClient(stream) => Some(stream.get_ref().0),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// How much the kernel holds of what was written and not received yet, in bytes of its memory: that it becomes less
+    /// says that the other side reads, long before there is room for another write. `None` where it does not tell.
+    pub fn unsent(&self) -> Option<u32> {
+        let memory = getsockopt(self.tcp()?, Memory).ok()?;
+        Some(memory[libc::SK_MEMINFO_WMEM_QUEUED as usize])
+    }
+
+    /// Whatever has not left yet is thrown away when this is dropped, and the other side is told: to wait for one that does
+    /// not read would keep it in the kernel's memory.
+    pub fn reset_on_close(&self) {
+        if let Some(tcp) = self.tcp() {
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
 }
 
 macro_rules! each {

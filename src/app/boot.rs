@@ -13,10 +13,12 @@ use tracing::{info, warn};
 
 use super::EXIT_CONFIG;
 use super::sandbox::{self, Walls};
-use crate::child::{AppSpec, Supervisor};
-use crate::config::{self, Config, Mistake, Mistakes, Source, User};
+use crate::child::{AppSpec, Reaper, Supervisor};
+use crate::config::{self, App, Config, Mistake, Mistakes, Source, User};
 use crate::observe::LogSink;
-use crate::privilege::{self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, SockDiag};
+use crate::privilege::{
+    self, Adopted, Bound, Broker, Identity, Inherited, Mode, Notify, OneThread, SockDiag,
+};
 use crate::server::{self, Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -47,6 +49,7 @@ pub(super) struct Ready {
     pub(super) notify: Notify,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) supervisor: Option<Supervisor>,
+    pub(super) reaper: Reaper,
     pub(super) on_ready: Box<dyn FnOnce()>,
 }
 
@@ -74,6 +77,10 @@ impl Failed {
 
 impl Boot {
     pub(super) fn start(self) -> Result<Ready, Failed> {
+        // 0. Alone, or what is given up would not be given up by all of the process.
+        OneThread::check().map_err(|error| Failed::running("not started", &error))?;
+        let reaper = Reaper::new();
+
         // 1. Nothing is bound before the whole configuration is valid.
         let inherited = privilege::inherited()
             .map_err(|error| Failed::running("socket activation", &io::Error::other(error)))?;
@@ -94,7 +101,7 @@ impl Boot {
         no_mistakes()?;
 
         // 2. What takes privilege: the ports, and the log's file. Keys have been read with the configuration.
-        raise_descriptor_limit();
+        let descriptors = raise_descriptor_limit();
         let workers = snapshot.config.server.workers;
         let bound = bind(&snapshot.config, &inherited, &mistakes)
             .map_err(|error| Failed::running("cannot share a passed socket", &error))?;
@@ -117,7 +124,7 @@ impl Boot {
                 command: app.command.clone(),
                 dir: app.dir.clone(),
                 user: users.app,
-                port: app.port,
+                listens: app.listens.clone(),
                 extra_ca: self.app_ca,
                 longest_pause: longest_pause(self.dev),
             };
@@ -152,7 +159,7 @@ impl Boot {
         // 5. Threads.
         log.start();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let shared = Arc::new(Shared::new(live, log));
+        let shared = Arc::new(Shared::new(live, log, descriptors));
         let workers: Vec<WorkerHandle> = sockets
             .into_iter()
             .enumerate()
@@ -170,6 +177,7 @@ impl Boot {
             notify,
             workers,
             supervisor,
+            reaper,
             on_ready: self.on_ready,
         })
     }
@@ -246,17 +254,25 @@ impl Users {
         let app = config.app.as_ref().and_then(|app| match &app.user {
             Some(user) => identity("app.user", user, mistakes),
             None => {
-                mistakes.push(
-                    Mistake::new(
-                        app.span.clone(),
-                        "[app] has no user, and lowport was started as root",
-                    )
-                    .help("add `user = \"node\"`: the app must not run as root"),
-                );
+                mistakes.push(nobody(app));
                 None
             }
         });
         Self { proxy, app }
+    }
+}
+
+/// Nobody was named for the app, and it must not run as root.
+fn nobody(app: &App) -> Mistake {
+    match &app.span {
+        Some(_) => Mistake::new(
+            app.span.clone(),
+            "[app] has no user, and lowport was started as root",
+        )
+        .help("add `user = \"node\"`: the app must not run as root"),
+        // Who called sudo, and a user of that name, would have been taken.
+        None => Mistake::new(None, "the app must not run as root, as lowport was started")
+            .help("make a user for it: `useradd --create-home node`; or name one in a configuration: [app] user = \"...\""),
     }
 }
 
@@ -269,11 +285,16 @@ fn identity(key: &str, user: &User, mistakes: &Mistakes) -> Option<Identity> {
         .ok()
 }
 
-/// Each connection takes a descriptor or two; the soft limit of 1024 is for programs that use select(2).
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
+/// Each connection takes a descriptor or two; the soft limit of 1024 is for programs that use select(2). Returns what it
+/// comes to.
+fn raise_descriptor_limit() -> u64 {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limits.and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    raised.unwrap_or_else(|error| {
         warn!(%error, "the limit of open descriptors stays as it is");
-    }
+        limits.map_or(1024, |(soft, _)| soft)
+    })
 }

@@ -123,7 +123,7 @@ fn needs_restart(before: &Snapshot, next: &Snapshot) {
     }
     let command = |snapshot: &Snapshot| {
         let app = snapshot.config.app.as_ref();
-        app.map(|app| (app.command.clone(), app.port))
+        app.map(|app| (app.command.clone(), app.listens.clone()))
     };
     if command(before) != command(next) {
         warn!("[app] has changed: that takes a restart");

@@ -8,7 +8,7 @@ use crate::config::{Config, Layer, Mistake, Mistakes, PeerAddr, Sandbox};
 use crate::privilege::landlock::{self, LandlockState};
 use crate::privilege::report::PrivilegeReport;
 use crate::privilege::seccomp::{self, SeccompState};
-use crate::privilege::trial::{Tried, trial};
+use crate::privilege::trial::{Tried, trial, unavailable};
 use crate::privilege::{Identity, Needs, OneThread, Ports};
 
 /// What serving `config` takes, and nothing else: no file is opened and no port bound once everything is.
@@ -119,10 +119,7 @@ impl Walls {
     /// A layer cannot be had, and `sandbox` does not allow that.
     pub(super) fn put_on(needs: Needs, tried: Vec<Tried>, sandbox: &Sandbox) -> io::Result<Self> {
         let alone = OneThread::check()?;
-        let landlock = landlock::restrict(&needs, &alone).and_then(|state| match state.is_none() {
-            true => Err(io::Error::other(format!("{:?}", state.files))),
-            false => Ok(state),
-        });
+        let landlock = landlock::restrict(&needs, &alone).and_then(LandlockState::or_none);
         let landlock = allowed(landlock, Layer::Landlock, sandbox)?;
         let seccomp = allowed(seccomp::confine(&needs, &alone), Layer::Seccomp, sandbox)?;
         Ok(Self {
@@ -134,7 +131,10 @@ impl Walls {
     }
 
     /// Says in the log what is on, and all that is open. `report` is the whole, where the threads could be read back.
-    pub(super) fn tell(&self, report: Option<&PrivilegeReport>) {
+    ///
+    /// # Errors
+    /// What was read back is not what was put on.
+    pub(super) fn tell(&self, report: Option<&PrivilegeReport>) -> io::Result<()> {
         let calls = self.seccomp.as_ref().map_or(0, |state| state.calls.len());
         let ports = &self.needs.connect;
         let tried = self.tried.len();
@@ -143,11 +143,19 @@ impl Walls {
             _ => info!(calls, connects_to = %ports, tried, "sandboxed"),
         }
         if let Some(report) = report {
+            debug!("privileges:\n{report}");
+            let contradictions = report.contradictions();
+            if !contradictions.is_empty() {
+                return Err(io::Error::other(format!(
+                    "the drop does not hold: {}",
+                    contradictions.join("; ")
+                )));
+            }
             for open in report.open() {
                 info!("privilege: not closed: {open}");
             }
-            debug!("privileges:\n{report}");
         }
+        Ok(())
     }
 
     /// The whole report.
@@ -184,8 +192,6 @@ fn allowed<T>(
     match state {
         Ok(state) => Ok(Ok(state)),
         Err(error) if sandbox.allow_degraded.contains(&layer) => Ok(Err(error.to_string())),
-        Err(error) => Err(io::Error::other(format!(
-            "{name} cannot be had here ({error}); to serve without it: [sandbox] allow_degraded = [\"{name}\"]"
-        ))),
+        Err(error) => Err(unavailable(name, &error)),
     }
 }

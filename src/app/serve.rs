@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, interval, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::boot::Ready;
 use super::listeners::Listening;
 use super::reload::Reloader;
-use crate::child::{Following, Supervisor};
-use crate::privilege::{Broker, Notify};
+use crate::child::{Following, Reaper};
+use crate::observe::Totals;
+use crate::privilege::{self, Broker, Notify};
 use crate::server::{Command, WorkerHandle};
 
 /// How often the main thread looks whether the workers have ended.
@@ -53,26 +54,36 @@ struct Signals {
     quit: Signal,
     int: Signal,
     usr1: Signal,
+    child: Signal,
+    reaper: Reaper,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(reaper: Reaper) -> std::io::Result<Self> {
         Ok(Self {
             hup: signal(SignalKind::hangup())?,
             term: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             int: signal(SignalKind::interrupt())?,
             usr1: signal(SignalKind::user_defined1())?,
+            child: signal(SignalKind::child())?,
+            reaper,
         })
     }
 
     async fn next(&mut self) -> Event {
-        tokio::select! {
-            _ = self.int.recv() => Event::Stop,
-            _ = self.term.recv() => Event::Drain,
-            _ = self.quit.recv() => Event::Drain,
-            _ = self.hup.recv() => Event::Reload,
-            _ = self.usr1.recv() => Event::Reopen,
+        loop {
+            return tokio::select! {
+                _ = self.int.recv() => Event::Stop,
+                _ = self.term.recv() => Event::Drain,
+                _ = self.quit.recv() => Event::Drain,
+                _ = self.hup.recv() => Event::Reload,
+                _ = self.usr1.recv() => Event::Reopen,
+                _ = self.child.recv() => {
+                    self.reaper.reap();
+                    continue;
+                }
+            };
         }
     }
 }
@@ -81,7 +92,7 @@ async fn attend(ready: Ready) -> ExitCode {
     match Attendant::new(ready).await {
         Ok(attendant) => attendant.run().await,
         Err(error) => {
-            error!(%error, "cannot attend to signals, the broker or the app");
+            error!(%error, "cannot serve");
             ExitCode::FAILURE
         }
     }
@@ -100,7 +111,8 @@ struct Attendant {
 
 impl Attendant {
     async fn new(ready: Ready) -> io::Result<Self> {
-        let signals = Signals::new()?;
+        let signals = Signals::new(ready.reaper.clone())?;
+        privilege::signals_are_followed();
         let mut reloader = Reloader {
             lasting: ready.lasting,
             listening: Listening::default(),
@@ -116,12 +128,17 @@ impl Attendant {
             }
             None => None,
         };
-        ready.walls.tell(report.as_ref());
+        ready.walls.tell(report.as_ref())?;
         let live = reloader.shared.live.load_full();
         reloader
             .listening
             .apply(&live.config, ready.bound, &ready.workers);
-        let app = ready.supervisor.map(Supervisor::follow).transpose()?;
+        let app = ready
+            .supervisor
+            .map(|supervisor| supervisor.follow(&ready.reaper))
+            .transpose()?;
+        // Those that have ended since this process began.
+        ready.reaper.reap();
         info!(
             listening = reloader.listening.describe(),
             workers = ready.workers.len(),
@@ -260,6 +277,8 @@ async fn drain(reloader: &mut Reloader, signals: &mut Signals, workers: &[Worker
 
 /// Ends the workers and writes the last access records.
 async fn end(reloader: &Reloader, workers: Vec<WorkerHandle>) {
+    let counted = Totals::of(workers.iter().map(|worker| &worker.counters));
+    debug!(%counted, "ending");
     let threads: Vec<_> = workers.into_iter().map(|worker| worker.thread).collect();
     let deadline = Instant::now() + Duration::from_secs(2);
     while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::command::{self, Runs};
 use super::dockerfile::{self, UserIs};
-use super::finding::{InFile, Severity};
+use super::finding::Severity;
 use super::image::{self, Starts};
+use super::report::InFile;
 use super::variables::{Variables, expand};
 use super::walk;
 use super::yaml::{Value, Yaml};
@@ -292,7 +293,7 @@ fn interpolate(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Place, Report};
+    use super::super::report::Report;
     use super::*;
 
     fn told(text: &str) -> Vec<String> {
@@ -304,22 +305,7 @@ mod tests {
         assert!(yaml.documents().any(is_compose), "{text}");
         let mut report = Report::default();
         check(&yaml, &mut report.file(path));
-        let line = |place: &Place| match place {
-            Place::File { line, .. } => line.unwrap_or(0),
-            _ => 0,
-        };
-        report
-            .entries()
-            .iter()
-            .map(|entry| {
-                format!(
-                    "{} {} {}",
-                    entry.severity.name(),
-                    line(&entry.place),
-                    entry.rule
-                )
-            })
-            .collect()
+        super::super::testing::told(&report)
     }
 
     #[test]

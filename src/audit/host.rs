@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::capability::{self, FileCapabilities};
+use super::capability::FileCapabilities;
 use super::command;
-use super::finding::{Finding, Place, Report, Severity};
-use super::instance::{self, Role};
-use super::process::Process;
-use super::socket::{self, Address, Listener};
+use super::finding::{Finding, Place, Severity};
+use super::instance::Instance;
+use super::process::{Process, Processes};
+use super::report::Report;
+use super::socket::{self, Address, Listener, Listeners, list};
+use crate::privilege::capability::names;
 
 /// A process, and where it listens.
 struct Holder<'a> {
@@ -21,68 +23,54 @@ struct Holder<'a> {
     is_seen: bool,
 }
 
-/// Tells what the processes and programs of this machine have too much of.
+/// Tells what the processes and programs of this machine have too much of, and how each lowport is.
 pub(super) fn check(report: &mut Report) {
-    let processes = Process::all();
+    let processes = Processes::now();
+    let mut listeners = Listeners::here();
     let first_unprivileged = socket::first_unprivileged_port();
     // Below 1024 is where the web's own ports are, whatever the kernel allows.
     let is_low = |port: u16| port < 1024 || port < first_unprivileged;
-    let (holders, unheld) = holders(&processes);
+    for instance in Instance::all(&processes, &mut listeners) {
+        report.add_instance(instance);
+    }
+    let (holders, unheld) = holders(&processes.seen, &mut listeners);
     for holder in &holders {
-        if holder.process.is_lowport() {
-            holder.lowport(report);
-        } else if holder.process.is_node() {
-            holder.node(report);
-        } else {
-            holder.other(is_low, report);
-        }
+        holder.check(is_low, report);
     }
     unseen(&unheld, is_low, report);
-    programs(&processes, report);
+    if processes.hides {
+        hidden(report);
+    }
+    programs(&processes.seen, report);
 }
 
 /// Every process with what it holds; and the listeners here that no process was seen to hold.
-fn holders(processes: &[Process]) -> (Vec<Holder<'_>>, Vec<Listener>) {
-    let here = std::fs::read_link("/proc/self/ns/net").ok();
-    let mut listeners = socket::listeners(Path::new("/proc/self"));
-    let own: HashSet<u64> = listeners.keys().copied().collect();
-    let mut networks: HashSet<PathBuf> = here.clone().into_iter().collect();
+fn holders<'a>(
+    processes: &'a [Process],
+    listeners: &mut Listeners,
+) -> (Vec<Holder<'a>>, Vec<Listener>) {
+    let before = socket::of_network(Path::new("/proc/self"));
     let mut held = HashSet::new();
     let mut holders = Vec::new();
     for process in processes {
-        let network = process.network();
-        // Containers have networks, and so tables, of their own.
-        if let Some(network) = &network
-            && networks.insert(network.clone())
-        {
-            let folder = Path::new("/proc").join(process.pid.to_string());
-            listeners.extend(socket::listeners(&folder));
-        }
-        let sockets = process.sockets();
+        let sockets = listeners.held_by(process);
         let is_seen = sockets.is_ok();
-        let mut addresses: Vec<Address> = Vec::new();
-        for inode in sockets.unwrap_or_default() {
-            if let Some(listener) = listeners.get(&inode) {
-                held.insert(inode);
-                if !addresses.contains(&listener.at) {
-                    addresses.push(listener.at.clone());
-                }
-            }
-        }
-        addresses.sort_by_key(|address| (address.port(), address.to_string()));
+        let sockets = sockets.unwrap_or_default();
+        held.extend(sockets.iter().map(|(inode, _)| *inode));
         holders.push(Holder {
             process,
-            listeners: addresses,
-            is_here: network.is_none() || network == here,
+            listeners: socket::addresses(sockets.iter().map(|(_, listener)| listener)),
+            is_here: listeners.is_here(process),
             is_seen,
         });
     }
     // Those closed in the meantime belong to nobody.
-    let still = socket::listeners(Path::new("/proc/self"));
-    let unheld = listeners
+    let still = socket::of_network(Path::new("/proc/self"));
+    let unheld = before
         .into_iter()
-        .filter(|(inode, _)| own.contains(inode) && still.contains_key(inode))
-        .filter(|(inode, listener)| !held.contains(inode) && listener.at.port().is_some())
+        .filter(|(inode, listener)| {
+            still.contains_key(inode) && !held.contains(inode) && listener.at.port().is_some()
+        })
         .map(|(_, listener)| listener)
         .collect();
     (holders, unheld)
@@ -100,7 +88,7 @@ impl Holder<'_> {
         report.add(Finding {
             rule,
             severity,
-            place: instance::place(self.process),
+            place: self.process.place(),
             what,
             fix: fix.map(str::to_owned),
         });
@@ -109,45 +97,25 @@ impl Holder<'_> {
     /// Who it is, in a few words.
     fn state(&self) -> String {
         let state = &self.process.state;
-        let usable = state.capabilities.usable();
-        let capabilities = if usable == 0 {
-            "no capability".to_owned()
-        } else {
-            capability::names(usable)
+        let capabilities = match state.capabilities.usable() {
+            0 => "no capability".to_owned(),
+            usable => names(usable),
         };
+        let no_new_privs = if state.no_new_privs { "" } else { "no " };
         format!(
-            "uid {}, {capabilities}, {}",
+            "uid {}, {capabilities}, {no_new_privs}no_new_privs, seccomp {}",
             state.uids[1],
-            state.defences()
+            state.filters()
         )
     }
 
-    fn lowport(&self, report: &mut Report) {
-        let role = Role::of(self.process);
-        // `lowport check` and this audit hold nothing, whoever runs them.
-        if self.listeners.is_empty() && role == Role::Worker {
-            return;
-        }
-        let checks = instance::checks(role, &self.process.state);
-        let high = checks.iter().find_map(|check| {
-            check
-                .wrong
-                .filter(|(severity, _)| *severity == Severity::High)
-        });
-        let state = self.state();
-        match high {
-            Some((severity, fix)) => {
-                let what = format!("has privileges that it should have given up: {state}");
-                self.add("lowport-privilege", severity, what, Some(fix), report);
-            }
-            None => {
-                let holds = match list(&self.listeners) {
-                    addresses if addresses.is_empty() => "holds no port".to_owned(),
-                    addresses => format!("holds {addresses}"),
-                };
-                let what = format!("{holds}: {state}");
-                self.add("lowport-holds", Severity::Holds, what, None, report);
-            }
+    fn check(&self, is_low: impl Fn(u16) -> bool, report: &mut Report) {
+        if self.process.is_lowport() {
+            // Its own part tells all.
+        } else if self.process.is_node() {
+            self.node(report);
+        } else {
+            self.other(is_low, report);
         }
     }
 
@@ -237,11 +205,6 @@ impl Holder<'_> {
     }
 }
 
-fn list(addresses: &[Address]) -> String {
-    let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
-    texts.join(", ")
-}
-
 /// What is not seen is said.
 fn unseen(unheld: &[Listener], is_low: impl Fn(u16) -> bool, report: &mut Report) {
     let count = unheld.len();
@@ -274,6 +237,18 @@ fn unseen(unheld: &[Listener], is_low: impl Fn(u16) -> bool, report: &mut Report
             "{count} listening sockets belong to processes that this user may not look at ({low}made by root: {of_root})"
         ),
         fix: Some(fix.into()),
+    });
+}
+
+/// With `hidepid` even their number is unknown.
+fn hidden(report: &mut Report) {
+    report.add(Finding {
+        rule: "host-hidden",
+        severity: Severity::Note,
+        place: Place::Host,
+        what: "there are processes that this user is not shown (hidepid): nothing is known of them"
+            .into(),
+        fix: Some("run the audit as root".into()),
     });
 }
 
@@ -356,18 +331,11 @@ fn program(look: &Path, tell: &Path, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::tests::nobody;
+    use super::super::testing;
     use super::*;
 
     fn told(name: &str, addresses: &[&str], change: impl Fn(&mut Process)) -> Vec<String> {
-        let mut process = Process {
-            pid: 7,
-            parent: 1,
-            name: name.into(),
-            state: nobody(),
-            exe: None,
-            program: String::new(),
-        };
+        let mut process = testing::process(7, 1, name);
         change(&mut process);
         let holder = Holder {
             process: &process,
@@ -379,18 +347,8 @@ mod tests {
             is_seen: true,
         };
         let mut report = Report::default();
-        if process.is_lowport() {
-            holder.lowport(&mut report);
-        } else if process.is_node() {
-            holder.node(&mut report);
-        } else {
-            holder.other(|port| port < 1024, &mut report);
-        }
-        report
-            .entries()
-            .iter()
-            .map(|entry| format!("{} {}", entry.severity.name(), entry.rule))
-            .collect()
+        holder.check(|port| port < 1024, &mut report);
+        testing::told(&report)
     }
 
     fn root(process: &mut Process) {
@@ -444,22 +402,6 @@ mod tests {
         assert_eq!(
             told("systemd", &["[::]:80"], init),
             ["note port-activation"]
-        );
-    }
-
-    #[test]
-    fn lowport_holds_or_is_told() {
-        assert_eq!(
-            told("lowport", &["0.0.0.0:443"], |_| {}),
-            ["holds lowport-holds"]
-        );
-        assert_eq!(
-            told("lowport", &["0.0.0.0:443"], root),
-            ["high lowport-privilege"]
-        );
-        assert_eq!(
-            told("lowport-broker", &["0.0.0.0:443"], root),
-            ["holds lowport-holds"]
         );
     }
 

@@ -1,353 +1,213 @@
-//! `--pid`: what a running lowport, its helpers and the app below it are and may do, task by task.
+//! A running lowport: its worker, its helpers, and the app below it.
 
+use std::fmt::Write;
 use std::io;
 
-use super::capability::{self, DAC_READ_SEARCH, NET_BIND_SERVICE};
-use super::finding::{Finding, Place, Report, Severity};
-use super::process::{Process, State};
+use serde_json::{Value, json};
 
-/// What a process of an instance is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Serves: nobody, with nothing
-    Worker,
-    /// Reads keys and binds ports for the worker: root, with two capabilities and nothing else
-    Broker,
-    /// Starts the app, or is the app: another user, with nothing
-    App,
-}
+use super::check::{Check, Verdict, checks};
+use super::finding::{Finding, Severity};
+use super::member::{Member, Role};
+use super::process::{Process, Processes};
+use super::socket::Listeners;
+use super::text::{Paint, printable, wrapped};
+use crate::privilege::process::exists;
 
-impl Role {
-    pub(super) fn of(process: &Process) -> Self {
-        match process.name.as_str() {
-            "lowport-broker" => Self::Broker,
-            "lowport-app" => Self::App,
-            _ => Self::Worker,
-        }
-    }
-
-    /// What it may hold in any of its sets.
-    fn allowed(self) -> u64 {
-        match self {
-            Self::Broker => NET_BIND_SERVICE | DAC_READ_SEARCH,
-            Self::Worker | Self::App => 0,
-        }
-    }
-}
-
-/// One thing looked at: how it is, and what to do where that is not as it should be.
+/// One lowport, the process that was named or found first.
 #[derive(Debug)]
-pub(super) struct Check {
-    pub(super) rule: &'static str,
-    pub(super) is: String,
-    pub(super) wrong: Option<(Severity, &'static str)>,
+pub(super) struct Instance {
+    members: Vec<Member>,
+    /// Whether others of its processes may be hidden from this user
+    hides: bool,
 }
 
-/// Checks the process `pid`, its tasks, and everything below it.
-///
-/// # Errors
-/// When there is no such process.
-pub(super) fn check(pid: u32, report: &mut Report) -> io::Result<()> {
-    let main = Process::read(pid)?;
-    if !main.is_lowport() {
-        report.add(Finding {
-            rule: "instance-name",
-            severity: Severity::Note,
-            place: place(&main),
-            what: "is not lowport by its name: looked at as if it were".into(),
-            fix: None,
+impl Instance {
+    /// Looks at the process `pid`, its threads, and everything below it.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(super) fn look(pid: u32) -> io::Result<Self> {
+        let processes = Processes::now();
+        let main = match Process::read(pid) {
+            Ok(main) => main,
+            Err(error) if exists(pid) => {
+                let why = match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                        "hidden from this user".to_owned()
+                    }
+                    _ => error.to_string(),
+                };
+                return Ok(Self {
+                    members: vec![Member::hidden(pid, &why)],
+                    hides: false,
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        let instance = Self::of(&main, &processes, &mut Listeners::here());
+        instance.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Every one that serves, or tries to, here and in the containers of this machine.
+    pub(super) fn all(processes: &Processes, listeners: &mut Listeners) -> Vec<Self> {
+        let this = std::process::id();
+        let mains = processes.seen.iter().filter(|process| {
+            let helps = |other: &&Process| other.pid == process.parent && other.is_lowport();
+            process.pid != this
+                && process.is_lowport()
+                && !processes.seen.iter().any(|other| helps(&other))
         });
+        let instances = mains.filter_map(|main| Self::of(main, processes, listeners));
+        // `lowport check` and this command hold nothing, and have no helpers.
+        instances.filter(Self::serves).collect()
     }
-    let role = Role::of(&main);
-    one(&main, role, report)?;
-    for (process, role) in below(&main, role, Process::all()) {
-        // One that ended since is no part of the instance.
-        let _ = one(&process, role, report);
+
+    fn serves(&self) -> bool {
+        self.members.iter().any(|member| {
+            let listens = member.listeners.as_ref().is_ok_and(|held| !held.is_empty());
+            listens || matches!(member.role, Role::Broker | Role::Supervisor)
+        })
     }
-    Ok(())
+
+    /// `None` if it ended in the meantime.
+    fn of(main: &Process, processes: &Processes, listeners: &mut Listeners) -> Option<Self> {
+        let role = Role::of(main);
+        let mut members = vec![Member::look(main, role, listeners)?];
+        for (process, role) in below(main, &processes.seen) {
+            members.extend(Member::look(process, role, listeners));
+        }
+        Some(Self {
+            members,
+            hides: processes.hides,
+        })
+    }
+
+    fn checks(&self) -> impl Iterator<Item = (&Member, Vec<Check>)> {
+        self.members.iter().enumerate().map(|(at, member)| {
+            let mut checks = checks(member);
+            if at == 0 && self.hides {
+                checks.push(Check {
+                    rule: "instance-hidden",
+                    what: "others",
+                    is: "unknown: this user is not shown all processes".to_owned(),
+                    verdict: Verdict::Noted,
+                });
+            }
+            (member, checks)
+        })
+    }
+
+    /// What was looked at, process by process.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        self.checks()
+            .flat_map(|(member, checks)| {
+                let findings = checks.iter().filter_map(|check| check.finding(member));
+                findings.collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// For programs: every fact.
+    pub(super) fn to_json(&self) -> Value {
+        let processes = self.members.iter().map(Member::to_json);
+        json!({ "pid": self.members[0].pid, "processes": processes.collect::<Value>() })
+    }
+
+    /// For a person: a paragraph a process; those that are alike, such as the processes of a cluster, share one.
+    pub(super) fn text(&self, paint: Paint) -> String {
+        let mut paragraphs: Vec<(&Member, Vec<u32>, String)> = Vec::new();
+        for (member, checks) in self.checks() {
+            let facts = checks.iter().map(|check| line(check, paint)).collect();
+            let alike = paragraphs.iter_mut().find(|(other, _, text)| {
+                (other.role, &other.name, text) == (member.role, &member.name, &facts)
+            });
+            match alike {
+                Some((_, pids, _)) => pids.push(member.pid),
+                None => paragraphs.push((member, vec![member.pid], facts)),
+            }
+        }
+        let mut text = String::new();
+        for (member, pids, facts) in paragraphs {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            let plural = if pids.len() == 1 { "" } else { "es" };
+            let who = format!("process{plural} {} ({})", pids.join(", "), member.name);
+            let who = paint.bold(&printable(&who));
+            // A String takes everything.
+            let _ = writeln!(text, "{who}: the {}\n{facts}", member.role.name());
+        }
+        text
+    }
+}
+
+/// How wide what comes before a fact is.
+const INDENT: usize = 25;
+
+fn line(check: &Check, paint: Paint) -> String {
+    let (label, severity) = match check.verdict {
+        Verdict::Holds => ("ok", Severity::Holds),
+        Verdict::Told => ("", Severity::Holds),
+        Verdict::Noted => (Severity::Note.name(), Severity::Note),
+        Verdict::Wrong { severity, .. } => (severity.name(), severity),
+    };
+    let label = paint.severity(severity, &format!("{label:7}"));
+    let mut told = printable(&check.told_as());
+    let mut fixed = String::new();
+    if let Verdict::Wrong { fix, .. } = check.verdict {
+        told.push_str(&format!(" [{}]", check.rule));
+        let fix = wrapped(&format!("fix: {fix}"), INDENT);
+        fixed = format!("{:INDENT$}{fix}\n", "");
+    }
+    let told = paint.rule(&wrapped(&told, INDENT), check.rule);
+    format!("  {label}  {:<13} {told}\n{fixed}", check.what)
 }
 
 /// The processes below `main`, this one aside, each with its role: what a supervisor starts is the app, and so is what that starts.
-fn below(main: &Process, role: Role, all: Vec<Process>) -> Vec<(Process, Role)> {
-    let mut known = vec![(main.pid, role)];
-    let mut found: Vec<(Process, Role)> = Vec::new();
-    let mut rest = all;
+fn below<'a>(main: &Process, all: &'a [Process]) -> Vec<(&'a Process, Role)> {
+    let mut parents = vec![main.pid];
+    let mut found: Vec<(&Process, Role)> = Vec::new();
+    let mut rest: Vec<&Process> = all
+        .iter()
+        .filter(|process| ![main.pid, std::process::id()].contains(&process.pid))
+        .collect();
     loop {
-        let of = |process: &Process| {
-            known
-                .iter()
-                .find(|(pid, _)| *pid == process.parent)
-                .copied()
-        };
-        let (children, others): (Vec<Process>, Vec<Process>) = rest
+        let (children, others): (Vec<&Process>, Vec<&Process>) = rest
             .into_iter()
-            .filter(|process| ![main.pid, std::process::id()].contains(&process.pid))
-            .partition(|process| of(process).is_some());
+            .partition(|process| parents.contains(&process.parent));
         if children.is_empty() {
             return found;
         }
-        let next: Vec<(Process, Role)> = children
-            .into_iter()
-            .map(|process| {
-                let role = match Role::of(&process) {
-                    Role::Broker => Role::Broker,
-                    _ => Role::App,
-                };
-                (process, role)
-            })
-            .collect();
-        known = next
-            .iter()
-            .map(|(process, role)| (process.pid, *role))
-            .collect();
-        found.extend(next);
+        parents = children.iter().map(|process| process.pid).collect();
+        found.extend(children.into_iter().map(|process| {
+            let role = match Role::of(process) {
+                Role::Worker => Role::App,
+                role => role,
+            };
+            (process, role)
+        }));
         rest = others;
-    }
-}
-
-fn one(process: &Process, role: Role, report: &mut Report) -> io::Result<()> {
-    let tasks = process.tasks()?;
-    for check in checks(role, &process.state)
-        .into_iter()
-        .chain([alike(&tasks)])
-    {
-        let (severity, fix) = match check.wrong {
-            Some((severity, fix)) => (severity, Some(fix.to_owned())),
-            None => (Severity::Holds, None),
-        };
-        report.add(Finding {
-            rule: check.rule,
-            severity,
-            place: place(process),
-            what: check.is,
-            fix,
-        });
-    }
-    Ok(())
-}
-
-pub(super) fn place(process: &Process) -> Place {
-    Place::Process {
-        pid: process.pid,
-        name: process.name.clone(),
-    }
-}
-
-/// What holds and what does not for a state in its role.
-pub(super) fn checks(role: Role, state: &State) -> Vec<Check> {
-    let mut checks = vec![user(role, state), groups(role, state), sets(role, state)];
-    checks.push(Check {
-        rule: "instance-no-new-privs",
-        is: format!("NoNewPrivs {}", u32::from(state.no_new_privs)),
-        wrong: (!state.no_new_privs).then_some((
-            Severity::Medium,
-            "set-uid programs can still raise it: run a lowport that sets no_new_privs",
-        )),
-    });
-    let filters = state
-        .filters
-        .map(|filters| format!(", filters {filters}"))
-        .unwrap_or_default();
-    // The app runs what it likes: nothing can be said in advance about its system calls.
-    let must_filter = role != Role::App;
-    let left_open = if must_filter {
-        ""
-    } else {
-        ", which is left to the app"
-    };
-    checks.push(Check {
-        rule: "instance-seccomp",
-        is: format!("Seccomp mode {}{filters}{left_open}", state.seccomp),
-        wrong: (must_filter && state.seccomp != 2).then_some((
-            Severity::Medium,
-            "every system call is open to it: run a lowport, on a kernel, with seccomp filters",
-        )),
-    });
-    checks
-}
-
-fn user(role: Role, state: &State) -> Check {
-    let [real, effective, saved, file_system] = state.uids;
-    let is = format!("Uid {real} {effective} {saved} {file_system}");
-    let wrong = match role {
-        Role::Broker => false,
-        Role::Worker | Role::App => state.is_root(),
-    };
-    Check {
-        rule: "instance-uid",
-        is,
-        wrong: wrong.then_some((
-            Severity::High,
-            "name a user that is not root: `server.user` for lowport, `app.user` for the app",
-        )),
-    }
-}
-
-fn groups(role: Role, state: &State) -> Check {
-    let groups: Vec<String> = state.groups.iter().map(u32::to_string).collect();
-    let groups = if groups.is_empty() {
-        "no others".to_owned()
-    } else {
-        groups.join(" ")
-    };
-    let root = state.gids.contains(&0) || state.groups.contains(&0);
-    Check {
-        rule: "instance-groups",
-        is: format!("Gid {}, groups {groups}", state.gids[1]),
-        wrong: (role != Role::Broker && root).then_some((
-            Severity::Medium,
-            "it is in root's group: give its user a group of its own",
-        )),
-    }
-}
-
-fn sets(role: Role, state: &State) -> Check {
-    let held: Vec<String> = state
-        .capabilities
-        .sets()
-        .iter()
-        .filter(|(_, set)| *set != 0)
-        .map(|(name, set)| format!("{name} {}", capability::names(*set)))
-        .collect();
-    let is = if held.is_empty() {
-        "CapInh, CapPrm, CapEff, CapBnd and CapAmb are empty".to_owned()
-    } else {
-        held.join("; ")
-    };
-    let beyond = |set: u64| set & !role.allowed() != 0;
-    let capabilities = &state.capabilities;
-    let wrong = if beyond(capabilities.usable()) {
-        Some((
-            Severity::High,
-            "it holds what it does not need: start it with no capability but CAP_NET_BIND_SERVICE, which lowport gives up",
-        ))
-    } else if beyond(capabilities.inheritable | capabilities.bounding) {
-        Some((
-            Severity::Low,
-            "only root can empty the bounding set: `CapabilityBoundingSet=` in a unit, `--cap-drop ALL` for a container",
-        ))
-    } else {
-        None
-    };
-    Check {
-        rule: "instance-capabilities",
-        is,
-        wrong,
-    }
-}
-
-/// Credentials, capabilities and filters are each task's own: one thread left behind is enough.
-fn alike(tasks: &[State]) -> Check {
-    let different = tasks
-        .iter()
-        .filter(|task| Some(*task) != tasks.first())
-        .count();
-    let (count, plural) = (tasks.len(), if tasks.len() == 1 { "" } else { "s" });
-    let is = if different == 0 {
-        format!("{count} task{plural}, one state")
-    } else {
-        format!("{different} of {count} tasks differ from the first")
-    };
-    Check {
-        rule: "instance-tasks",
-        is,
-        wrong: (different > 0).then_some((
-            Severity::High,
-            "a thread was left behind when privileges were dropped: report it, and restart",
-        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::tests::nobody;
+    use super::super::testing::{nobody, process};
     use super::*;
 
-    fn failed(role: Role, state: &State) -> Vec<&'static str> {
-        checks(role, state)
-            .into_iter()
-            .filter(|check| check.wrong.is_some())
-            .map(|check| check.rule)
-            .collect()
-    }
-
-    #[test]
-    fn nobody_with_nothing_passes_in_every_role() {
-        for role in [Role::Worker, Role::Broker, Role::App] {
-            assert_eq!(failed(role, &nobody()), [] as [&str; 0], "{role:?}");
+    fn member(pid: u32, role: Role, name: &str) -> Member {
+        Member {
+            role,
+            name: name.to_owned(),
+            threads: Ok(vec![nobody()]),
+            dumpable: Some(false),
+            listeners: Ok(Vec::new()),
+            ..Member::hidden(pid, "")
         }
-    }
-
-    #[test]
-    fn each_thing_too_much_fails() {
-        type Change = fn(&mut State);
-        let changes: [(Change, &str); 10] = [
-            (|state| state.uids[2] = 0, "instance-uid"),
-            (|state| state.gids[0] = 0, "instance-groups"),
-            (|state| state.groups.push(0), "instance-groups"),
-            (
-                |state| state.capabilities.inheritable = 1,
-                "instance-capabilities",
-            ),
-            (
-                |state| state.capabilities.permitted = 1,
-                "instance-capabilities",
-            ),
-            (
-                |state| state.capabilities.effective = 1,
-                "instance-capabilities",
-            ),
-            (
-                |state| state.capabilities.bounding = 1,
-                "instance-capabilities",
-            ),
-            (
-                |state| state.capabilities.ambient = 1,
-                "instance-capabilities",
-            ),
-            (|state| state.no_new_privs = false, "instance-no-new-privs"),
-            (|state| state.seccomp = 0, "instance-seccomp"),
-        ];
-        for (at, (change, rule)) in changes.iter().enumerate() {
-            let mut state = nobody();
-            change(&mut state);
-            assert_eq!(failed(Role::Worker, &state), [*rule], "{at}");
-            let same = alike(&[nobody(), nobody()]);
-            assert!(same.wrong.is_none() && same.is == "2 tasks, one state");
-            assert!(alike(&[nobody(), nobody(), state]).wrong.is_some(), "{at}");
-        }
-    }
-
-    #[test]
-    fn the_broker_is_root_with_two_capabilities_and_the_app_has_no_filter() {
-        let mut state = nobody();
-        state.uids = [0; 4];
-        state.capabilities.permitted = NET_BIND_SERVICE | DAC_READ_SEARCH;
-        assert_eq!(failed(Role::Broker, &state), [] as [&str; 0]);
-        assert_eq!(
-            failed(Role::Worker, &state),
-            ["instance-uid", "instance-capabilities"]
-        );
-        state.capabilities.permitted |= 1;
-        assert_eq!(failed(Role::Broker, &state), ["instance-capabilities"]);
-        let mut state = nobody();
-        state.seccomp = 0;
-        assert_eq!(failed(Role::App, &state), [] as [&str; 0]);
-        assert_eq!(failed(Role::Broker, &state), ["instance-seccomp"]);
     }
 
     #[test]
     fn roles_follow_from_names_and_from_what_started_them() {
-        let process = |pid, parent, name: &str| Process {
-            pid,
-            parent,
-            name: name.into(),
-            state: nobody(),
-            exe: None,
-            program: String::new(),
-        };
         let main = process(10, 1, "lowport");
-        let all = vec![
+        let all = [
             process(1, 0, "init"),
             main.clone(),
             process(11, 10, "lowport-broker"),
@@ -356,7 +216,7 @@ mod tests {
             process(8, 9, "lowport"),
             process(13, 1, "node"),
         ];
-        let found: Vec<(u32, Role)> = below(&main, Role::Worker, all)
+        let found: Vec<(u32, Role)> = below(&main, &all)
             .into_iter()
             .map(|(process, role)| (process.pid, role))
             .collect();
@@ -364,10 +224,74 @@ mod tests {
             found,
             [
                 (11, Role::Broker),
-                (12, Role::App),
+                (12, Role::Supervisor),
                 (9, Role::App),
                 (8, Role::App)
             ]
         );
+    }
+
+    #[test]
+    fn a_person_sees_what_is_and_what_to_do_in_80_columns() {
+        let mut worker = member(10, Role::Worker, "lowport");
+        let mut state = nobody();
+        state.uids = [4_000_000_000; 4];
+        state.seccomp = crate::privilege::status::SeccompMode::Off;
+        worker.threads = Ok(vec![state]);
+        worker.listeners = Err("it is undumpable, so only root may look".to_owned());
+        let app = |pid| member(pid, Role::App, "node\x1b");
+        let instance = Instance {
+            members: vec![worker, app(12), app(13)],
+            hides: true,
+        };
+        let text = instance.text(Paint(false));
+        assert_eq!(
+            text,
+            "process 10 (lowport): the worker
+  ok       runs as       uid 4000000000
+  ok       groups        gid 61998, no others
+  ok       capabilities  none in any set
+  ok       no new privs  yes
+  medium   seccomp       off: every system call is open to it [instance-seccomp]
+                         fix: start it without `--no-sandbox` and without
+                         \"seccomp\" in `sandbox.allow_degraded`, on a kernel that
+                         has it
+  ok       threads       1
+  ok       dumpable      no
+  note     listens on    unknown: it is undumpable, so only root may look
+           landlock      not to be seen from outside: `lowport -v run` tells
+  note     others        unknown: this user is not shown all processes
+
+processes 12, 13 (node\\u{1b}): the app
+  ok       runs as       uid 61998
+  ok       groups        gid 61998, no others
+  ok       capabilities  none in any set
+  ok       no new privs  yes
+           seccomp       3 filters, left to the app
+  ok       threads       1
+  ok       dumpable      no
+           listens on    nothing
+
+"
+        );
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(instance.text(Paint(true)).contains("\x1b[33mmedium "));
+    }
+
+    #[test]
+    fn only_what_serves_is_an_instance_of_its_own() {
+        let alone = |role, name| Instance {
+            members: vec![member(10, role, name)],
+            hides: false,
+        };
+        assert!(!alone(Role::Worker, "lowport").serves());
+        assert!(alone(Role::Broker, "lowport-broker").serves());
+        let mut listening = alone(Role::Worker, "lowport");
+        listening.members[0].listeners =
+            Ok(vec![super::super::socket::Address::Unix("/x".to_owned())]);
+        assert!(listening.serves());
     }
 }

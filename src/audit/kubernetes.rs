@@ -5,8 +5,9 @@
 
 use super::command;
 use super::compose::capability_added;
-use super::finding::{InFile, Severity};
+use super::finding::Severity;
 use super::image::{self, Starts};
+use super::report::InFile;
 use super::yaml::{Value, Yaml};
 
 /// Whether a document is a manifest.
@@ -231,29 +232,14 @@ impl<'a> Container<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Place, Report};
+    use super::super::report::Report;
     use super::*;
 
     fn told(text: &str) -> Vec<String> {
         let yaml = Yaml::parse(text).unwrap();
         let mut report = Report::default();
         check(&yaml, &mut report.file("m.yaml".as_ref()));
-        let line = |place: &Place| match place {
-            Place::File { line, .. } => line.unwrap_or(0),
-            _ => 0,
-        };
-        report
-            .entries()
-            .iter()
-            .map(|entry| {
-                format!(
-                    "{} {} {}",
-                    entry.severity.name(),
-                    line(&entry.place),
-                    entry.rule
-                )
-            })
-            .collect()
+        super::super::testing::told(&report)
     }
 
     const GOOD: &str = "securityContext: {runAsNonRoot: true, runAsUser: 1000, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}";

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::command::{self, Runs};
 use super::dockerfile::is_root;
-use super::finding::{InFile, Severity};
+use super::finding::Severity;
+use super::report::InFile;
 
 /// More are not looked at: each costs a search for its line.
 const MAX_SCRIPTS: usize = 1000;
@@ -113,28 +114,13 @@ fn line(text: &str, name: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Place, Report};
+    use super::super::report::Report;
     use super::*;
 
     fn told(text: &str) -> Vec<String> {
         let mut report = Report::default();
         check(text, &mut report.file("package.json".as_ref()));
-        let line = |place: &Place| match place {
-            Place::File { line, .. } => line.unwrap_or(0),
-            _ => 0,
-        };
-        report
-            .entries()
-            .iter()
-            .map(|entry| {
-                format!(
-                    "{} {} {}",
-                    entry.severity.name(),
-                    line(&entry.place),
-                    entry.rule
-                )
-            })
-            .collect()
+        super::super::testing::told(&report)
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Who listens where, as /proc/net shows it.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::process::Process;
+use crate::privilege::listening;
+use crate::privilege::process::sockets;
 
 /// Where a socket listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +34,14 @@ impl Address {
     /// Only this machine gets there.
     pub(super) fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Tcp(address) => address.ip().is_loopback(),
             Self::Unix(_) => true,
         }
     }
 
     /// Every address of the machine leads there.
     pub(super) fn is_everywhere(&self) -> bool {
-        matches!(self, Self::Tcp(address) if address.ip().to_canonical().is_unspecified())
+        matches!(self, Self::Tcp(address) if address.ip().is_unspecified())
     }
 }
 
@@ -49,18 +54,80 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// The listening sockets of every network that a process looked at is in, by inode.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    all: HashMap<u32, Listener>,
+    /// This audit's own
+    here: Option<PathBuf>,
+    networks: HashSet<PathBuf>,
+}
+
+impl Listeners {
+    /// Those of the network that this audit is in.
+    pub(super) fn here() -> Self {
+        let here = std::fs::read_link("/proc/self/ns/net").ok();
+        Self {
+            all: of_network(Path::new("/proc/self")),
+            networks: here.clone().into_iter().collect(),
+            here,
+        }
+    }
+
+    /// Whether a process is in the network that this audit is in, as far as can be seen.
+    pub(super) fn is_here(&self, process: &Process) -> bool {
+        let network = process.network();
+        network.is_none() || network == self.here
+    }
+
+    /// Where a process listens, each with the socket's inode. Containers have networks, and so tables, of their own, which
+    /// are read with the first process in them.
+    ///
+    /// # Errors
+    /// When this user may not look at its sockets.
+    pub(super) fn held_by(&mut self, process: &Process) -> io::Result<Vec<(u32, Listener)>> {
+        if let Some(network) = process.network()
+            && self.networks.insert(network)
+        {
+            self.all.extend(of_network(&process.folder()));
+        }
+        let held = sockets(process.pid)?.into_iter();
+        Ok(held
+            .filter_map(|inode| Some((inode, self.all.get(&inode)?.clone())))
+            .collect())
+    }
+}
+
+/// The addresses of listeners, each once, by port.
+pub(super) fn addresses<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<Address> {
+    let mut addresses: Vec<Address> = listeners
+        .into_iter()
+        .map(|listener| listener.at.clone())
+        .collect();
+    addresses.sort_by_key(|address| (address.port(), address.to_string()));
+    // Each worker has a socket of its own.
+    addresses.dedup();
+    addresses
+}
+
+/// As people read them.
+pub(super) fn list(addresses: &[Address]) -> String {
+    let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    texts.join(", ")
+}
+
 /// Every listening socket of the network that a process is in, by inode. `process` is a folder of /proc.
-pub(super) fn listeners(process: &Path) -> HashMap<u64, Listener> {
-    let table = |name: &str| {
-        let bytes = std::fs::read(process.join("net").join(name)).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let (tcp, tcp6, unix) = (table("tcp"), table("tcp6"), table("unix"));
-    tcp.lines()
-        .chain(tcp6.lines())
-        .filter_map(tcp_row)
-        .chain(unix.lines().filter_map(unix_row))
-        .collect()
+pub(super) fn of_network(process: &Path) -> HashMap<u32, Listener> {
+    let unix = std::fs::read(process.join("net/unix")).unwrap_or_default();
+    let unix = String::from_utf8_lossy(&unix);
+    let tcp = listening(process).into_iter().map(|socket| {
+        let listener = Listener {
+            at: Address::Tcp(socket.at),
+            uid: Some(socket.uid),
+        };
+        (socket.inode, listener)
+    });
+    tcp.chain(unix.lines().filter_map(unix_row)).collect()
 }
 
 /// Ports below this take privilege.
@@ -71,42 +138,7 @@ pub(super) fn first_unprivileged_port() -> u16 {
         .unwrap_or(1024)
 }
 
-fn tcp_row(row: &str) -> Option<(u64, Listener)> {
-    const LISTEN: &str = "0A";
-    let fields: Vec<&str> = row.split_ascii_whitespace().collect();
-    let [_, local, _, state, _, _, _, uid, _, inode, ..] = fields[..] else {
-        return None;
-    };
-    if state != LISTEN {
-        return None;
-    }
-    let (ip, port) = local.rsplit_once(':')?;
-    let address = SocketAddr::new(ip_of(ip)?, u16::from_str_radix(port, 16).ok()?);
-    let listener = Listener {
-        at: Address::Tcp(address),
-        uid: uid.parse().ok(),
-    };
-    Some((inode.parse().ok()?, listener))
-}
-
-/// Words of 32 bits, each as this machine keeps it in memory.
-fn ip_of(hex: &str) -> Option<IpAddr> {
-    let word = |at: usize| {
-        let word = u32::from_str_radix(hex.get(8 * at..8 * at + 8)?, 16).ok()?;
-        Some(word.to_ne_bytes())
-    };
-    match hex.len() {
-        8 => Some(Ipv4Addr::from(word(0)?).into()),
-        32 => {
-            let words = [word(0)?, word(1)?, word(2)?, word(3)?];
-            let bytes: [u8; 16] = words.concat().try_into().ok()?;
-            Some(Ipv6Addr::from(bytes).into())
-        }
-        _ => None,
-    }
-}
-
-fn unix_row(row: &str) -> Option<(u64, Listener)> {
+fn unix_row(row: &str) -> Option<(u32, Listener)> {
     /// `__SO_ACCEPTCON` of the kernel's net.h: it listens.
     const LISTENS: u32 = 1 << 16;
     let fields: Vec<&str> = row.split_ascii_whitespace().collect();
@@ -128,42 +160,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_read() {
-        let header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
-        assert_eq!(tcp_row(header), None);
-        let v4 = "   0: 0100007F:0BB8 00000000:0000 0A 00000000:00000000 00:00000000 00000000   998        0 4711 1 0";
-        let (inode, listener) = tcp_row(v4).unwrap();
-        assert_eq!((inode, listener.uid), (4711, Some(998)));
-        assert_eq!(listener.at.to_string(), "127.0.0.1:3000");
-        assert!(listener.at.is_local() && !listener.at.is_everywhere());
-        assert_eq!(tcp_row(&v4.replace(" 0A ", " 01 ")), None);
-        let v6 = "   1: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 12 1";
-        let (_, listener) = tcp_row(v6).unwrap();
-        assert_eq!(
-            (
-                listener.at.to_string().as_str(),
-                listener.at.is_everywhere()
-            ),
-            ("[::]:80", true)
-        );
-        let mapped = v6.replacen(&"0".repeat(32), "0000000000000000FFFF00000100007F", 1);
-        assert!(tcp_row(&mapped).unwrap().1.at.is_local());
-        let unix = "0000000000000000: 00000002 00000000 00010000 0001 01 19 /run/app.sock";
-        assert_eq!(
-            unix_row(unix).unwrap().1.at.to_string(),
-            "unix:/run/app.sock"
-        );
-        assert_eq!(unix_row(&unix.replace("00010000", "00000000")), None);
-        for row in ["", "a b c", "0: zz:zz x 0A a a a a a 1"] {
-            assert_eq!((tcp_row(row), unix_row(row)), (None, None), "{row}");
+    fn addresses_are_near_or_everywhere() {
+        for (at, local, everywhere) in [
+            ("127.0.0.1:3000", true, false),
+            ("[::1]:3000", true, false),
+            ("0.0.0.0:80", false, true),
+            ("[::]:80", false, true),
+            ("192.0.2.1:80", false, false),
+        ] {
+            let address = Address::Tcp(at.parse().unwrap());
+            assert_eq!(
+                (address.is_local(), address.is_everywhere()),
+                (local, everywhere),
+                "{at}"
+            );
+            assert_eq!(address.to_string(), at);
         }
     }
 
     #[test]
-    fn a_listener_of_this_process_is_found() {
+    fn a_row_of_a_unix_socket_is_read() {
+        let unix = "0000000000000000: 00000002 00000000 00010000 0001 01 19 /run/app.sock";
+        let (inode, listener) = unix_row(unix).unwrap();
+        assert_eq!(
+            (inode, listener.at.to_string().as_str()),
+            (19, "unix:/run/app.sock")
+        );
+        assert!(listener.at.is_local() && listener.at.port().is_none());
+        assert_eq!(unix_row(&unix.replace("00010000", "00000000")), None);
+        for row in ["", "a b c", "0: 0 0 zz 0 0 19 /x"] {
+            assert_eq!(unix_row(row), None, "{row}");
+        }
+    }
+
+    #[test]
+    fn the_listeners_of_this_process_are_found_each_address_once() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        let found = listeners(Path::new("/proc/self"));
-        assert!(found.values().any(|listener| listener.at == address));
+        let mut listeners = Listeners::here();
+        let this = Process::read(std::process::id()).unwrap();
+        assert!(listeners.is_here(&this));
+        let held = listeners.held_by(&this).unwrap();
+        let twice = held.iter().chain(&held).map(|(_, listener)| listener);
+        let found = addresses(twice);
+        assert_eq!(found.iter().filter(|at| **at == address).count(), 1);
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::command;
 use super::dockerfile::is_root;
-use super::finding::{Report, Severity};
+use super::finding::Severity;
+use super::report::Report;
 use super::walk;
 
 /// Where the system's units are; what comes first counts.

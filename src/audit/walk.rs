@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-use super::finding::{Finding, Place, Report, Severity};
+use super::finding::{Finding, Place, Severity};
+use super::report::Report;
 use super::yaml::Yaml;
 use super::{compose, dockerfile, kubernetes, package, unit};
 

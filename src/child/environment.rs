@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::running::App;
+use crate::config::AppAddr;
 
 /// What our own service manager tells us, which is not for the app.
 const OURS: [&str; 6] = [
@@ -39,8 +40,17 @@ pub(super) fn environment(
         }
     }
     all.insert("PATH".into(), app.path.clone());
-    all.insert("PORT".into(), app.spec.port.to_string().into());
-    all.insert("HOST".into(), "127.0.0.1".into());
+    match &app.spec.listens {
+        AppAddr::Port(port) => {
+            all.insert("PORT".into(), port.to_string().into());
+            all.insert("HOST".into(), "127.0.0.1".into());
+        }
+        AppAddr::Socket(path) => {
+            all.insert("PORT".into(), path.into());
+            // A name that was inherited has nothing to do with it.
+            all.remove(&OsString::from("HOST"));
+        }
+    }
     // Node takes one file: if there is one already, the app may need it to reach the outside.
     if let Some(ca) = &app.spec.extra_ca {
         all.entry("NODE_EXTRA_CA_CERTS".into())
@@ -61,12 +71,16 @@ mod tests {
     use crate::privilege::Identity;
 
     fn of(user: Option<Identity>, inherited: &[&str]) -> Vec<String> {
+        listening(AppAddr::Port(3000), user, inherited)
+    }
+
+    fn listening(listens: AppAddr, user: Option<Identity>, inherited: &[&str]) -> Vec<String> {
         let app = App {
             spec: AppSpec {
                 command: vec!["node".into()],
                 dir: "/".into(),
                 user,
-                port: 3000,
+                listens,
                 extra_ca: Some("/ca.pem".into()),
                 longest_pause: std::time::Duration::from_secs(30),
             },
@@ -101,6 +115,14 @@ mod tests {
             "PORT=3000",
         ];
         assert_eq!(of(None, &inherited), expected);
+    }
+
+    #[test]
+    fn a_socket_is_a_port_without_a_host() {
+        let socket = AppAddr::Socket("/run/app.sock".into());
+        let all = listening(socket, None, &["HOST=box", "PORT=1"]);
+        assert!(all.contains(&"PORT=/run/app.sock".to_owned()), "{all:?}");
+        assert!(!all.iter().any(|pair| pair.starts_with("HOST=")), "{all:?}");
     }
 
     #[test]

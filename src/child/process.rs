@@ -1,20 +1,19 @@
-//! The supervisor's process, from the fork to its end.
+//! The supervisor's process, from the fork to its end, and its guardian's.
 
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, gettid};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
+use super::guardian::{guard, kill_adopted, not_for_us};
 use super::output::Console;
 use super::reach;
 use super::running::App;
@@ -22,11 +21,11 @@ use super::state::AppState;
 use super::supervise::supervise;
 use super::supervisor::AppSpec;
 use super::wire::Report;
-use crate::privilege::{self, Identity};
+use crate::privilege::{self, Fork, Identity};
 
-/// How often a thread or process that is about to end is looked after.
+/// How often a thread that is about to end is looked after.
 const LOOK: Duration = Duration::from_millis(2);
-/// How long the last lines of output, and killing what is left, may take.
+/// How long the last lines of output may take.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The whole life of the process that was forked; `user` is who it becomes.
@@ -42,17 +41,28 @@ pub(super) fn run(spec: AppSpec, user: &Identity, socket: StdUnixStream) -> ! {
 
 fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result<()> {
     privilege::close_inherited(socket.as_raw_fd())?;
-    let (app, note) = match prepare(spec, user) {
-        Ok(prepared) => prepared,
+    not_for_us().thread_block()?;
+    let split = prepare(spec, user)
+        .and_then(|prepared| Ok((prepared, StdUnixStream::pair()?, privilege::fork()?)));
+    let ((app, note), (lifeline, guardians), side) = match split {
+        Ok(split) => split,
         Err(error) => {
             let refused = Report::Refused(error.to_string());
             return socket.write_all(refused.to_line().as_bytes());
         }
     };
+    if let Fork::Parent(supervisor) = side {
+        // What it kept open would not be seen to close when the other process ends.
+        drop((socket, lifeline));
+        guard(supervisor, guardians)
+    }
+    drop(guardians);
+    prctl::set_child_subreaper(true)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (console, printer) = Console::stdio()?;
     runtime.block_on(async {
         ignore_signals()?;
+        tokio::spawn(follow(lifeline, socket.try_clone()?)?);
         socket.set_nonblocking(true)?;
         let mut socket = UnixStream::from_std(socket)?;
         if let Some(note) = note {
@@ -105,41 +115,24 @@ fn prepare(mut spec: AppSpec, user: &Identity) -> io::Result<(App, Option<String
     Ok((App { spec, path }, note))
 }
 
-/// Ctrl-C and the like reach the whole foreground group, and what becomes of the app is the proxy's decision. Not by
-/// ignoring them, which the app would inherit, but with handlers that do nothing.
-fn ignore_signals() -> io::Result<()> {
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ] {
-        // The handler stays when what listens to it is dropped.
-        drop(signal(kind)?);
-    }
-    Ok(())
+/// Closes the connection to the proxy when the guardian is gone, which ends all as if the proxy were.
+fn follow(lifeline: StdUnixStream, proxy: StdUnixStream) -> io::Result<impl Future<Output = ()>> {
+    lifeline.set_nonblocking(true)?;
+    let mut lifeline = UnixStream::from_std(lifeline)?;
+    Ok(async move {
+        // Nothing is ever sent.
+        let _ = lifeline.read_u8().await;
+        let _ = proxy.shutdown(Shutdown::Both);
+    })
 }
 
-/// Kills what left the app's group and was handed to us when its parent ended.
-fn kill_adopted() {
-    let children = format!("/proc/self/task/{}/children", gettid());
-    let deadline = Instant::now() + FLUSH;
-    while Instant::now() < deadline {
-        let list = std::fs::read_to_string(&children).unwrap_or_default();
-        let mut pids = list
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .peekable();
-        if pids.peek().is_none() {
-            return;
-        }
-        for pid in pids.map(Pid::from_raw) {
-            // Its own children come to us with that, so look again.
-            let _ = kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-        }
-        std::thread::sleep(LOOK);
+/// What becomes of the app is the proxy's decision. Not by blocking or ignoring the signals, which the app would inherit,
+/// but with handlers that do nothing.
+fn ignore_signals() -> io::Result<()> {
+    for signal in &not_for_us() {
+        // The handler stays when what listens to it is dropped.
+        drop(unix::signal(SignalKind::from_raw(signal as i32))?);
     }
+    not_for_us().thread_unblock()?;
+    Ok(())
 }

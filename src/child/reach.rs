@@ -110,7 +110,7 @@ mod tests {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             dir: dir.to_owned(),
             user: None,
-            port: 3000,
+            listens: crate::config::AppAddr::Port(3000),
             extra_ca: None,
             longest_pause: std::time::Duration::from_secs(30),
         }

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,23 +12,21 @@ use nix::sys::prctl::get_child_subreaper;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
-use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::environment::environment;
+use super::listening;
 use super::output::{Console, Stream, Tail, relay};
 use super::reach;
 use super::state::End;
 use super::supervisor::AppSpec;
 use crate::privilege;
 
-/// How often the port is tried at first, and at most.
-const PROBE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
-/// How long a connection to this machine may take.
-const CONNECT: Duration = Duration::from_secs(1);
+/// How often a group that is about to end is looked after.
+const LOOK: Duration = Duration::from_millis(5);
 /// How long the last lines of an app that is gone may take; whatever it left running may keep its outputs open.
 const LAST_LINES: Duration = Duration::from_millis(250);
 /// How long a killed group may take to be gone.
@@ -104,17 +101,14 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts the app, unless somebody else has its port.
+    /// Starts the app, unless somebody else listens where it should.
     ///
     /// # Errors
     /// [`End::NotStarted`] with the reason.
     pub(super) async fn start(app: &App, console: &Console) -> Result<Self, End> {
-        let port = app.spec.port;
-        if accepts(v4(port)).await {
-            return Err(End::NotStarted(format!(
-                "port {port} on 127.0.0.1 is taken by another process; see which with: ss -ltnp 'sport = :{port}'"
-            )));
-        }
+        listening::make_way(&app.spec.listens)
+            .await
+            .map_err(End::NotStarted)?;
         let failed = |error: io::Error| End::NotStarted(error.to_string());
         let news = signal(SignalKind::child()).map_err(failed)?;
         let mut command = app.command(console.is_colorful())?;
@@ -233,7 +227,7 @@ impl Running {
                 return;
             }
             // Not all of them are our children, so there is not always news.
-            let _ = timeout(PROBE.0, self.news.recv()).await;
+            let _ = timeout(LOOK, self.news.recv()).await;
         }
     }
 
@@ -255,42 +249,12 @@ fn end(status: io::Result<ExitStatus>) -> End {
     }
 }
 
-/// Waits until `port` on loopback accepts connections.
-pub(super) async fn opens(port: u16) {
-    let (mut pause, longest) = PROBE;
-    while !accepts(v4(port)).await {
-        sleep(pause).await;
-        pause = longest.min(pause * 2);
-    }
-}
-
-/// Why an app that runs may not have opened `port`.
-pub(super) async fn hint(port: u16) -> String {
-    if accepts(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
-        format!(
-            "the app listens on [::1]:{port} but not on 127.0.0.1:{port}: have it listen on process.env.HOST, \
-             or start it with --host 127.0.0.1"
-        )
-    } else {
-        format!(
-            "the app runs but does not listen on 127.0.0.1:{port} yet: does it listen on process.env.PORT?"
-        )
-    }
-}
-
-fn v4(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-async fn accepts(addr: SocketAddr) -> bool {
-    matches!(timeout(CONNECT, TcpStream::connect(addr)).await, Ok(Ok(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::AppAddr;
 
     fn app(command: &[&str]) -> App {
         App {
@@ -298,7 +262,7 @@ mod tests {
                 command: command.iter().map(|&word| word.to_owned()).collect(),
                 dir: "/".into(),
                 user: None,
-                port: 3000,
+                listens: AppAddr::Port(3000),
                 extra_ca: None,
                 longest_pause: Duration::from_secs(30),
             },
@@ -326,15 +290,5 @@ mod tests {
         gone.spec.dir = PathBuf::from("/no/such/folder");
         assert!(gone.why_not(&missing).contains("/no/such/folder"));
         assert!(matches!(app(&[]).command(false), Err(End::NotStarted(_))));
-    }
-    #[tokio::test]
-    async fn an_app_on_the_other_loopback_gets_a_hint() {
-        let listener = std::net::TcpListener::bind("[::1]:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let told = hint(port).await;
-        assert!(told.contains(&format!("[::1]:{port}")), "{told}");
-        drop(listener);
-        let told = hint(port).await;
-        assert!(told.contains("process.env.PORT"), "{told}");
     }
 }

@@ -8,14 +8,17 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::{Instant, sleep};
 
+use super::listening::{hint, opens, share};
 use super::output::Console;
-use super::running::{App, Running, hint, opens};
+use super::running::{App, Running};
 use super::state::AppState;
+use super::supervisor::AppSpec;
 use super::wire::{Lines, Report, stop_of};
+use crate::config::AppAddr;
 
 /// How long the app has to end when the proxy is gone without a word.
 const ORPHANED: Duration = Duration::from_secs(2);
-/// How long an app may take to open its port before that is worth a word.
+/// How long an app may take to listen before that is worth a word.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// Keeps the app running until the other end of `socket` says stop or is gone; then stops it.
@@ -43,7 +46,7 @@ async fn keep_running(
             Ok(mut running) => {
                 let worked = tokio::select! {
                     deadline = &mut stop => return (Some(running), deadline),
-                    worked = attend(&mut running, app.spec.port, reports) => worked,
+                    worked = attend(&mut running, &app.spec, reports) => worked,
                 };
                 let (end, stderr) = running.bury().await;
                 (end, stderr, worked)
@@ -66,9 +69,9 @@ async fn keep_running(
 }
 
 /// Waits until the app ends and reports when it is ready; returns for how long it was.
-async fn attend(running: &mut Running, port: u16, reports: &mut Reports) -> Duration {
+async fn attend(running: &mut Running, spec: &AppSpec, reports: &mut Reports) -> Duration {
     let mut exited = pin!(running.exited());
-    let mut opens = pin!(opens(port));
+    let mut opens = pin!(opens(&spec.listens));
     let mut slow = pin!(sleep(SLOW));
     let (mut ready, mut hinted) = (None::<Instant>, false);
     loop {
@@ -77,11 +80,18 @@ async fn attend(running: &mut Running, port: u16, reports: &mut Reports) -> Dura
             () = &mut exited => return ready.map_or(Duration::ZERO, |since| since.elapsed()),
             () = &mut opens, if ready.is_none() => {
                 ready = Some(Instant::now());
+                if let (AppAddr::Socket(path), Some(user)) = (&spec.listens, &spec.user)
+                    && let Err(error) = share(path)
+                {
+                    let path = path.display();
+                    let note = format!("{path} cannot be opened to others than {user}: {error}");
+                    reports.send(&Report::Note(note)).await;
+                }
                 reports.state(AppState::Ready).await;
             }
             () = &mut slow, if ready.is_none() && !hinted => {
                 hinted = true;
-                reports.send(&Report::Note(hint(port).await)).await;
+                reports.send(&Report::Note(hint(&spec.listens).await)).await;
             }
         }
     }
@@ -165,7 +175,6 @@ mod tests {
 
     use super::super::output::Stream;
     use super::super::state::End;
-    use super::super::supervisor::AppSpec;
     use super::super::wire::stop_line;
     use super::*;
 
@@ -194,7 +203,7 @@ mod tests {
                     command: command.iter().map(|&word| word.to_owned()).collect(),
                     dir: folder.path().to_owned(),
                     user: None,
-                    port,
+                    listens: AppAddr::Port(port),
                     extra_ca: None,
                     longest_pause: Duration::from_secs(30),
                 },

@@ -5,27 +5,26 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::process;
+use super::reaper::Reaper;
 use super::state::{AppState, End, Seconds};
 use super::wire::{Lines, Report, stop_line};
+use crate::config::AppAddr;
 use crate::privilege::{self, Fork, Identity};
 
 /// How much longer than the app's own deadline its supervisor may take to end.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often a process that is about to end is looked after.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The app to run, and how.
 #[derive(Debug, Clone)]
@@ -36,8 +35,8 @@ pub struct AppSpec {
     pub dir: PathBuf,
     /// Who runs it; `None` for whoever this process is, which must not be root then
     pub user: Option<Identity>,
-    /// What it is told in `PORT` and expected to listen on at 127.0.0.1
-    pub port: u16,
+    /// Where it is expected to listen. Where `user` is somebody else than the proxy, a socket is opened to all users
+    pub listens: AppAddr,
     /// PEM file of an authority that Node trusts besides its own, unless `NODE_EXTRA_CA_CERTS` is set already
     pub extra_ca: Option<PathBuf>,
     /// How long it is at most until an app that crashes again and again is started again
@@ -50,7 +49,7 @@ pub struct Supervisor {
     pid: Pid,
     socket: StdUnixStream,
     state: watch::Sender<AppState>,
-    port: u16,
+    listens: AppAddr,
 }
 
 impl Supervisor {
@@ -88,27 +87,30 @@ impl Supervisor {
             pid,
             socket: ours,
             state,
-            port: spec.port,
+            listens: spec.listens,
         };
         Ok((supervisor, receiver))
     }
 
-    /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime.
+    /// Publishes and logs what the supervisor reports, in a task of the current thread's runtime. `reaper` is whoever waits
+    /// for this process's children.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
     ///
     /// # Panics
     /// Outside a local runtime or a `LocalSet`.
-    pub fn follow(self) -> io::Result<Following> {
+    pub fn follow(self, reaper: &Reaper) -> io::Result<Following> {
+        reaper.expect(self.pid);
         self.socket.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(self.socket)?.into_split();
         let (stop, told) = oneshot::channel();
         let follower = Follower {
             pid: self.pid,
-            port: self.port,
+            listens: self.listens,
             state: self.state,
             orders: write,
+            reaper: reaper.clone(),
             started: Instant::now(),
         };
         let task = tokio::task::spawn_local(follower.follow(Lines::new(read), told));
@@ -134,9 +136,10 @@ impl Following {
 
 struct Follower {
     pid: Pid,
-    port: u16,
+    listens: AppAddr,
     state: watch::Sender<AppState>,
     orders: OwnedWriteHalf,
+    reaper: Reaper,
     /// When the app was last started
     started: Instant,
 }
@@ -162,7 +165,7 @@ impl Follower {
         let _ = self.orders.write_all(stop_line(deadline).as_bytes()).await;
         let gone = async {
             while let Ok(Some(_)) = reports.next().await {}
-            exit_of(self.pid).await
+            self.reaper.exit_of(self.pid).await
         };
         match timeout(deadline + GRACE, gone).await {
             Ok(_) => info!("app stopped"),
@@ -185,9 +188,9 @@ impl Follower {
                 debug!(attempt, "app starting");
             }
             AppState::Ready => info!(
-                "app ready in {} ms on port {}",
+                "app ready in {} ms on {}",
                 self.started.elapsed().as_millis(),
-                self.port
+                self.listens
             ),
             AppState::Exited {
                 end: end @ End::NotStarted(_),
@@ -203,7 +206,10 @@ impl Follower {
     }
 
     async fn died(self) {
-        let how = timeout(GRACE, exit_of(self.pid)).await.ok().flatten();
+        let how = timeout(GRACE, self.reaper.exit_of(self.pid))
+            .await
+            .ok()
+            .flatten();
         let how = match how {
             Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
             Some(WaitStatus::Exited(_, code)) => format!("exited with code {code}"),
@@ -212,17 +218,6 @@ impl Follower {
         error!("the app's supervisor {how}: the app is not started again until lowport is");
         let why = format!("The app's supervisor {how}. Restart lowport to start the app again.");
         self.state.send_replace(AppState::Stopped(why));
-    }
-}
-
-/// Waits for the exit of a child that has closed its descriptors already; `None` if there is nothing to know.
-async fn exit_of(pid: Pid) -> Option<WaitStatus> {
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => sleep(LOOK).await,
-            Ok(status) => return Some(status),
-            Err(_) => return None,
-        }
     }
 }
 
@@ -281,6 +276,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::process::{Command, Stdio};
 
+    use nix::errno::Errno;
     use tokio::task::LocalSet;
 
     use super::*;
@@ -304,7 +300,7 @@ mod tests {
             pid: Pid::from_raw(child.id().cast_signed()),
             socket: ours,
             state,
-            port: 3000,
+            listens: AppAddr::Port(3000),
         };
         (supervisor, receiver)
     }
@@ -318,7 +314,7 @@ mod tests {
         let pid = supervisor.pid;
         LocalSet::new()
             .run_until(async {
-                let following = supervisor.follow().unwrap();
+                let following = supervisor.follow(&Reaper::new()).unwrap();
                 state
                     .wait_for(|state| *state == AppState::Ready)
                     .await
@@ -335,7 +331,7 @@ mod tests {
         let (supervisor, mut state) = played_by(r#"echo '{"starting":1}'; kill -9 $$"#);
         LocalSet::new()
             .run_until(async {
-                let _following = supervisor.follow().unwrap();
+                let _following = supervisor.follow(&Reaper::new()).unwrap();
                 let stopped = state
                     .wait_for(|state| matches!(state, AppState::Stopped(_)))
                     .await;
@@ -362,7 +358,7 @@ mod tests {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             dir: dir.into(),
             user: Some(Identity::lookup(user).unwrap()),
-            port: 3000,
+            listens: AppAddr::Port(3000),
             extra_ca: None,
             longest_pause: Duration::from_secs(30),
         };

@@ -17,13 +17,14 @@ pub(super) struct Args {
     /// package.json [default: the current folder]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Look at this running lowport, its threads and its helpers, and at nothing else that is not named
+    /// Look at this running lowport, its helpers and its app, thread by thread, and at nothing else that is not named
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
     /// Leave out this machine's processes, programs and units, for files that another one will run
     #[arg(long)]
     no_host: bool,
-    /// Print a JSON array of {severity, place, what, fix, rule}; "note" and "holds" are no findings
+    /// Print JSON: `instances`, each running lowport with the state of every thread; `findings`, an array of {severity,
+    /// place, what, fix, rule}, in which "note" and "holds" are no findings
     #[arg(long)]
     json: bool,
 }

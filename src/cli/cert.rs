@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use super::dev::Owner;
-use super::failed;
+use super::{Owner, failed};
 use crate::tls::{DevCa, trust_help};
 
 #[derive(Debug, clap::Args)]

@@ -5,11 +5,11 @@ use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::ConfigArg;
 use super::table::Table;
+use super::{ConfigArg, Loaded};
 use crate::app::{self, EXIT_CONFIG, stderr_colors};
 use crate::config::{Action, Config, Listener, Mistakes, PeerAddr, PeerProtocol, Route, Source};
-use crate::privilege::{bind, holder};
+use crate::privilege::{bind, holder, is_root};
 use crate::route::columns;
 use crate::snapshot::{Lasting, Snapshot};
 
@@ -23,8 +23,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
-    let source = args.config.load()?;
-    match check(&source, args.no_ports) {
+    let Loaded { source, note } = args.config.load()?;
+    match check(&source, args.no_ports, note) {
         Ok(report) => {
             print!("{report}");
             Ok(ExitCode::SUCCESS)
@@ -36,11 +36,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     }
 }
 
-fn check(source: &Arc<Source>, no_ports: bool) -> Result<String, Mistakes> {
+fn check(source: &Arc<Source>, no_ports: bool, note: Option<String>) -> Result<String, Mistakes> {
     let snapshot = Snapshot::load(source, &Lasting::new(false))?;
     let config = &snapshot.config;
     let mistakes = Mistakes::new(Arc::clone(source));
-    let mut notes = Vec::new();
+    let mut notes = Vec::from_iter(note);
     app::check_users(config, &mistakes);
     if !no_ports {
         ports(config, &mistakes, &mut notes);
@@ -97,6 +97,8 @@ fn report(source: &Source, snapshot: &Snapshot, notes: &[String]) -> String {
     section("listens on", &listeners, listeners.is_empty());
     section("certificates", &certificates, certificates.is_empty());
     section("upstreams", &upstreams, upstreams.is_empty());
+    let app = supervised(source, &snapshot.config);
+    section("app", &app, app.is_empty());
     section("routes, as they are matched", &routes, routes.is_empty());
     if !notes.is_empty() {
         text.push('\n');
@@ -149,6 +151,22 @@ fn upstreams(config: &Config) -> Table<1> {
         if peers != [upstream.name.as_str()] {
             table.row([upstream.name.as_str()], peers);
         }
+    }
+    table
+}
+
+/// What is started, where, and by whom.
+fn supervised(source: &Source, config: &Config) -> Table<1> {
+    let mut table = Table::new();
+    if let Some(app) = &config.app {
+        let mut list = vec![format!("in {}", app.dir.display())];
+        if let Some(user) = app.user.as_ref().filter(|_| is_root()) {
+            list.push(format!("as {}", user.name));
+        }
+        if source.app.is_some() {
+            list.push("its command from the command line".to_owned());
+        }
+        table.row([app.command.join(" ")], list);
     }
     table
 }

@@ -64,7 +64,7 @@ fn method(text: &str) -> Result<Method, String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
-    let source = args.config.load()?;
+    let source = args.config.load()?.source;
     let mistakes = Mistakes::new(source.clone());
     let config = config::parse(&source, &mistakes);
     let table = RouteTable::build(&config.routes, &mistakes);

@@ -3,8 +3,10 @@
 mod audit;
 mod cert;
 mod check;
+mod command;
 mod dev;
 mod explain;
+mod owner;
 mod run;
 mod table;
 
@@ -15,8 +17,13 @@ use std::sync::Arc;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::app::EXIT_CONFIG;
-use crate::config::{self, Source};
+use crate::config::{self, LoadError, Source};
 use crate::observe::trace;
+use crate::privilege;
+use owner::Owner;
+
+/// Exit code for arguments that make no sense, as clap has it.
+const EXIT_USAGE: u8 = 2;
 
 /// Holds ports 80 and 443 so that a Node app never has to be root.
 #[derive(Debug, Parser)]
@@ -31,7 +38,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve what a TOML file says
+    /// Serve what a TOML file says, or just the app whose command follows `--`
     Run(run::Args),
     /// Serve the Node app in a folder on https://localhost, with no configuration at all
     Dev(dev::Args),
@@ -51,20 +58,43 @@ struct ConfigArg {
     /// The configuration; `-` reads standard input [default: lowport.toml, then /etc/lowport/lowport.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How to start the app, such as `-- node server.js`: instead of `command` in `[app]`, whose other keys stay. It is told
+    /// in PORT where to listen. Without a configuration it gets all that arrives at port 80
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// A configuration, and what to say about it.
+struct Loaded {
+    source: Arc<Source>,
+    /// That it is not quite what one would expect
+    note: Option<String>,
 }
 
 impl ConfigArg {
-    /// Reads it, or says why not.
-    fn load(&self) -> Result<Arc<Source>, ExitCode> {
-        config::load(self.config.as_deref()).map_err(|error| {
-            eprint!("{error}");
-            ExitCode::from(EXIT_CONFIG)
-        })
+    /// Reads it, or says why not. With a command and without a file it makes one up.
+    fn load(&self) -> Result<Loaded, ExitCode> {
+        let app = command::args(&self.command)?;
+        match (config::load(self.config.as_deref(), app.clone()), app) {
+            (Ok(source), _) => Ok(Loaded { source, note: None }),
+            (Err(LoadError::NotFound(_)), Some(app)) => {
+                let (text, note) = command::without_a_file();
+                let source = Source::of_app("<command line>", text, app);
+                Ok(Loaded { source, note })
+            }
+            (Err(error), _) => {
+                eprint!("{error}");
+                Err(ExitCode::from(EXIT_CONFIG))
+            }
+        }
     }
 }
 
 /// Parses the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
+    if let Err(error) = privilege::heed_signals() {
+        return failed(format_args!("cannot be stopped by signals: {error}"));
+    }
     let args = Args::parse();
     trace::init(args.verbose);
     let done = match args.command {

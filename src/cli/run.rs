@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tracing::warn;
+
 use super::ConfigArg;
 use crate::app::{self, Boot};
 
@@ -15,8 +17,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
+    let loaded = args.config.load()?;
+    if let Some(note) = loaded.note {
+        warn!("{note}");
+    }
     Ok(app::run(Boot {
-        source: args.config.load()?,
+        source: loaded.source,
         dev: false,
         sandbox: !args.no_sandbox,
         app_ca: None,

@@ -1,4 +1,4 @@
-//! `[app]`
+//! `[app]`, and an app on the command line.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use super::keys;
 use super::server::{file, user};
 use super::table::Table;
 use super::values::Wrong;
-use super::{App, Peer, PeerAddr, PeerProtocol, Span, User};
+use super::{App, AppAddr, AppArgs, Peer, PeerAddr, PeerProtocol, Span, Upstream, User};
 
 /// The port when none is written.
 const PORT: u16 = 3000;
@@ -19,31 +19,42 @@ pub(super) struct AppTable {
     dir: PathBuf,
     user: Option<User>,
     port: u16,
-    port_span: Span,
-    /// Where it was written
+    pub(super) port_span: Span,
+    /// Where it was written; `None` when it is only on the command line
     pub(super) span: Span,
 }
 
 impl AppTable {
-    /// `None` when it is not written.
-    pub(super) fn read(top: &Table<'_>) -> Option<Self> {
-        if !top.has("app") {
+    /// `None` when it is neither written nor in `args`, whose command has the last word.
+    pub(super) fn read(top: &Table<'_>, args: Option<&AppArgs>) -> Option<Self> {
+        if !top.has("app") && args.is_none() {
             return None;
         }
         let table = top.table("app", &keys::APP);
-        let dir = file(&table, "dir");
+        let written = (table.has("command") || args.is_none())
+            .then(|| command(&table))
+            .flatten();
+        let dir = match (file(&table, "dir"), args) {
+            (Some(dir), _) => table.reader.path(dir.value),
+            (None, Some(args)) => args.dir.clone(),
+            (None, None) => table.reader.path("."),
+        };
+        let user = user(&table).or_else(|| {
+            let name = args?.user.clone()?;
+            Some(User { name, span: None })
+        });
         let port = table.number("port", 1..=65535);
         Some(Self {
-            command: command(&table),
-            dir: table.reader.path(dir.map_or(".", |dir| dir.value)),
-            user: user(&table),
+            command: args.map(|args| args.command.clone()).or(written),
+            dir,
+            user,
             port: port.as_ref().map_or(PORT, |port| port.value as u16),
             port_span: port.map(|port| port.span),
-            span: table.span.clone().or_else(|| top.key("app")),
+            span: table.span.or_else(|| top.key("app")),
         })
     }
 
-    /// Where it is reached.
+    /// Where it is reached, unless its upstream says otherwise.
     pub(super) fn peer(&self) -> Peer {
         Peer {
             addr: PeerAddr::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))),
@@ -52,13 +63,19 @@ impl AppTable {
         }
     }
 
-    /// What it means.
-    pub(super) fn app(self) -> Option<App> {
+    /// What it means; `upstream` is the one that it implies.
+    pub(super) fn app(self, upstream: Option<&Upstream>) -> Option<App> {
+        let socket = upstream
+            .and_then(|upstream| upstream.peers.first())
+            .and_then(|peer| match &peer.addr {
+                PeerAddr::Unix(path) => Some(AppAddr::Socket(path.clone())),
+                PeerAddr::Ip(_) | PeerAddr::Name(..) => None,
+            });
         Some(App {
             command: self.command?,
             dir: self.dir,
             user: self.user,
-            port: self.port,
+            listens: socket.unwrap_or(AppAddr::Port(self.port)),
             span: self.span,
         })
     }
@@ -92,8 +109,8 @@ fn command(table: &Table<'_>) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{mistakes, parsed};
-    use super::super::{ExpectUser, OnMismatch, Upstream};
+    use super::super::tests::{mistakes, parsed, parsed_with};
+    use super::super::{ExpectUser, OnMismatch};
     use super::*;
 
     const ROUTE: &str = "[[route]]\nupstream = \"app\"\n";
@@ -107,7 +124,8 @@ mod tests {
         let config = parsed("[app]\ncommand = \"node\"\n");
         assert_eq!(config.app_upstream(), Some(0));
         let app = config.app.unwrap();
-        assert_eq!((app.command, app.port), (vec!["node".to_owned()], 3000));
+        assert_eq!(app.command, ["node"]);
+        assert_eq!(app.listens, AppAddr::Port(3000));
         assert_eq!(app.dir, std::path::Path::new("/etc/x/."));
         let addr: SocketAddr = "127.0.0.1:3000".parse().unwrap();
         assert_eq!(peers(&config.upstreams[0]), [&PeerAddr::Ip(addr)]);
@@ -124,9 +142,72 @@ mod tests {
         assert_eq!(config.upstreams[1].expect_user, ExpectUser::Uid(1000));
         let addr: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         assert_eq!(peers(&config.upstreams[1]), [&PeerAddr::Ip(addr)]);
-        let told = mistakes(&format!("{app}[upstream.app]\npeers = \"b:1\"\n{ROUTE}"));
-        assert!(told.contains("[app] has no other peers"), "{told}");
-        assert!(told.ends_with("1 mistake\n"), "{told}");
+        let unix = "\"unix:/run/app.sock\"";
+        for (peers, said) in [
+            ("\"b:1\"", "[app] has no other peers"),
+            (&format!("[{unix}, \"b:1\"]"), "[app] has no other peers"),
+            (unix, "the app cannot listen on a port and on a socket"),
+            ("[]", "an upstream needs a peer"),
+        ] {
+            let told = mistakes(&format!("{app}[upstream.app]\npeers = {peers}\n{ROUTE}"));
+            assert!(told.contains(said), "{told}");
+            assert!(told.ends_with("1 mistake\n"), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_app_may_listen_on_a_socket() {
+        let config =
+            parsed("[app]\ncommand = \"node\"\n[upstream.app]\npeers = \"unix:/run/app.sock\"\n");
+        let socket = AppAddr::Socket("/run/app.sock".into());
+        assert_eq!(socket.to_string(), "unix:/run/app.sock");
+        assert_eq!(config.app.unwrap().listens, socket);
+        let addr = PeerAddr::Unix("/run/app.sock".into());
+        assert_eq!(peers(&config.upstreams[0]), [&addr]);
+        assert_eq!(config.routes.len(), 1);
+    }
+
+    #[test]
+    fn an_app_on_the_command_line_takes_the_rest_from_the_file() {
+        let args = AppArgs {
+            command: vec!["node".to_owned(), "x.js".to_owned()],
+            dir: "/here".into(),
+            user: Some("ada".to_owned()),
+        };
+        let with = |text: &str| parsed_with(text, Some(args.clone()));
+        let config = with("");
+        let app = config.app.as_ref().unwrap();
+        assert_eq!((&app.command, &app.dir), (&args.command, &args.dir));
+        assert_eq!(app.user.as_ref().unwrap().name, "ada");
+        assert_eq!(app.listens, AppAddr::Port(3000));
+        assert_eq!((config.routes.len(), config.app_upstream()), (1, Some(0)));
+
+        let config = with(
+            "[app]\ncommand = \"other\"\ndir = \"app\"\nuser = \"node\"\nport = 4000\n\
+             [[route]]\npath = \"/app\"\nupstream = \"app\"\n",
+        );
+        let app = config.app.as_ref().unwrap();
+        assert_eq!(app.command, args.command);
+        assert_eq!(app.dir, std::path::Path::new("/etc/x/app"));
+        assert_eq!(app.user.as_ref().unwrap().name, "node");
+        assert_eq!(app.listens, AppAddr::Port(4000));
+        assert_eq!(config.routes.len(), 1);
+    }
+
+    #[test]
+    fn a_route_to_the_apps_own_address_is_a_route_to_the_app() {
+        let app = "[app]\ncommand = \"node\"\n";
+        let to = |addr: &str| format!("[[route]]\nto = \"{addr}\"\n");
+        let config = parsed(&format!("{app}{}", to("http://127.0.0.1:3000")));
+        assert_eq!(config.upstreams.len(), 1);
+        for other in ["http://127.0.0.1:3001", "h2c://127.0.0.1:3000"] {
+            let config = parsed(&format!("{app}{}", to(other)));
+            assert_eq!(config.upstreams.len(), 2, "{other}");
+        }
+        // Without an app it is an upstream like any other.
+        let named = "[upstream.app]\npeers = \"127.0.0.1:3000\"\nexpect_user = \"any\"\n";
+        let config = parsed(&format!("{named}{}", to("http://127.0.0.1:3000")));
+        assert_eq!(config.upstreams.len(), 2);
     }
 
     #[test]

@@ -59,6 +59,12 @@ pub(super) static LIMITS: Known = Known {
         "request_target",
         "request_headers",
         "request_body",
+        "request_body_rate",
+        "request_rate",
+        "request_burst",
+        "requests_per_connection",
+        "requests_in_flight",
+        "streams",
         "connections",
         "connections_per_ip",
     ],
@@ -71,10 +77,12 @@ pub(super) static TIMEOUTS: Known = Known {
         "tls_handshake",
         "request_head",
         "request_body_idle",
+        "response_write_idle",
         "keepalive_idle",
         "upstream_connect",
         "upstream_response",
         "upstream_idle",
+        "tunnel_idle",
         "drain",
     ],
 };
@@ -121,7 +129,12 @@ pub(super) static ROUTE: Known = Known {
 /// `[route.limits]`: what can be told once the route is known.
 pub(super) static ROUTE_LIMITS: Known = Known {
     header: "[route.limits]",
-    keys: &["request_body"],
+    keys: &[
+        "request_body",
+        "request_body_rate",
+        "request_rate",
+        "request_burst",
+    ],
 };
 
 /// `[route.timeouts]`: what can be told once the route is known.
@@ -132,6 +145,7 @@ pub(super) static ROUTE_TIMEOUTS: Known = Known {
         "upstream_connect",
         "upstream_response",
         "upstream_idle",
+        "tunnel_idle",
     ],
 };
 

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Files, Source};
+use super::{AppArgs, Source};
 
 /// Where a configuration is looked for when none is named, first come first served.
 const PLACES: [&str; 2] = ["lowport.toml", "/etc/lowport/lowport.toml"];
@@ -15,16 +15,17 @@ const PLACES: [&str; 2] = ["lowport.toml", "/etc/lowport/lowport.toml"];
 const MAX: u64 = 4 << 20;
 
 /// Reads the configuration at `path`; `-` is standard input. Without a path, `lowport.toml` in the current folder or
-/// else `/etc/lowport/lowport.toml`.
+/// else `/etc/lowport/lowport.toml`. `app` is what the command line adds to it.
 ///
 /// # Errors
 /// There is no file, or it cannot be read, or it is no text, or larger than 4 MiB.
-pub fn load(path: Option<&Path>) -> Result<Arc<Source>, LoadError> {
-    match path {
+pub fn load(path: Option<&Path>, app: Option<AppArgs>) -> Result<Arc<Source>, LoadError> {
+    let source = match path {
         Some(path) if path == Path::new("-") => stdin(io::stdin().lock()),
         Some(path) => file(path),
         None => first(&PLACES.map(PathBuf::from)),
-    }
+    }?;
+    Ok(Arc::new(Source { app, ..source }))
 }
 
 /// Why there is no configuration to parse.
@@ -49,7 +50,8 @@ impl fmt::Display for LoadError {
                     writeln!(f, "  {}", place.display())?;
                 }
                 f.write_str(
-                    "help: `lowport dev` needs none; `lowport run -c FILE` names one. The shortest useful file:\n\n",
+                    "help: `lowport dev` and `lowport run -- node server.js` need none; `lowport run -c FILE` names one. \
+                     The shortest useful file:\n\n",
                 )?;
                 for line in super::parse::SHORTEST.lines() {
                     writeln!(f, "  {line}")?;
@@ -78,7 +80,7 @@ impl std::error::Error for LoadError {
     }
 }
 
-fn first(places: &[PathBuf]) -> Result<Arc<Source>, LoadError> {
+fn first(places: &[PathBuf]) -> Result<Source, LoadError> {
     for place in places {
         match file(place) {
             Err(LoadError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
@@ -88,23 +90,20 @@ fn first(places: &[PathBuf]) -> Result<Arc<Source>, LoadError> {
     Err(LoadError::NotFound(places.to_vec()))
 }
 
-fn file(path: &Path) -> Result<Arc<Source>, LoadError> {
+fn file(path: &Path) -> Result<Source, LoadError> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| LoadError::Read(name.clone(), error))?;
-    Ok(Arc::new(Source {
-        text: text(&name, file)?,
-        name,
+    let text = text(&name, file)?;
+    Ok(Source {
         path: Some(path.to_owned()),
-        files: Files::OnDisk,
-    }))
+        ..Source::unread(name, text)
+    })
 }
 
-fn stdin(from: impl Read) -> Result<Arc<Source>, LoadError> {
+fn stdin(from: impl Read) -> Result<Source, LoadError> {
     let name = "<stdin>".to_owned();
-    Ok({
-        let text = text(&name, from)?;
-        Source::of_text(name, text)
-    })
+    let text = text(&name, from)?;
+    Ok(Source::unread(name, text))
 }
 
 fn text(name: &str, from: impl Read) -> Result<String, LoadError> {
@@ -132,7 +131,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let places = ["a.toml", "b.toml", "c.toml"].map(|name| dir.path().join(name));
         let told = first(&places).unwrap_err().to_string();
-        for wanted in ["a.toml", "c.toml", "lowport dev", "-c FILE", "[[route]]"] {
+        for wanted in [
+            "a.toml",
+            "c.toml",
+            "lowport dev",
+            "run -- node",
+            "-c FILE",
+            "[[route]]",
+        ] {
             assert!(told.contains(wanted), "{wanted} in {told}");
         }
         std::fs::write(&places[1], "b").unwrap();
@@ -151,12 +157,12 @@ mod tests {
     fn errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.toml");
-        let told = |path: &Path| load(Some(path)).unwrap_err().to_string();
+        let told = |path: &Path| load(Some(path), None).unwrap_err().to_string();
         assert!(told(&path).contains("x.toml cannot be read: No such file"));
         std::fs::write(&path, b"one\ntwo\xff").unwrap();
         assert!(told(&path).contains("x.toml is not UTF-8 text: see line 2"));
         std::fs::write(&path, vec![b'#'; MAX as usize]).unwrap();
-        assert!(load(Some(&path)).is_ok());
+        assert!(load(Some(&path), None).is_ok());
         std::fs::write(&path, vec![b'#'; MAX as usize + 1]).unwrap();
         assert!(told(&path).contains("x.toml is larger than 4 MiB"));
         assert!(told(dir.path()).contains("cannot be read"));

@@ -21,18 +21,45 @@ pub struct Source {
     pub text: String,
     /// The files that it names
     pub files: Files,
+    /// What the command line adds to it, in every reload too
+    pub app: Option<AppArgs>,
 }
 
 impl Source {
     /// A text that cannot be read again.
     pub fn of_text(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self::unread(name.into(), text.into()))
+    }
+
+    /// As [`of_text`](Self::of_text), with an app on the command line.
+    pub fn of_app(name: impl Into<String>, text: impl Into<String>, app: AppArgs) -> Arc<Self> {
         Arc::new(Self {
-            name: name.into(),
-            path: None,
-            text: text.into(),
-            files: Files::OnDisk,
+            app: Some(app),
+            ..Self::unread(name.into(), text.into())
         })
     }
+
+    /// A text from nowhere in particular.
+    pub(super) fn unread(name: String, text: String) -> Self {
+        Self {
+            name,
+            path: None,
+            text,
+            files: Files::OnDisk,
+            app: None,
+        }
+    }
+}
+
+/// An app on the command line: `lowport run -- node server.js`. The keys of `[app]` besides `command` have the last word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppArgs {
+    /// Program and arguments
+    pub command: Vec<String>,
+    /// Where the command was given: the app's folder unless `[app]` has `dir`
+    pub dir: PathBuf,
+    /// Who runs it when lowport was started as root, unless `[app]` has `user`
+    pub user: Option<String>,
 }
 
 /// One mistake: what, where, and what to do about it.

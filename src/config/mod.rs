@@ -23,6 +23,6 @@ mod tests;
 
 pub use files::{Files, Given, MAX_FILE, wipe};
 pub use load::{LoadError, load};
-pub use mistake::{Mistake, Mistakes, Source};
+pub use mistake::{AppArgs, Mistake, Mistakes, Source};
 pub use parse::parse;
 pub use types::*;

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::route::route;
 use super::server::{certificates, log, sandbox, server};
 use super::table::Table;
-use super::upstream::{self, Upstreams};
+use super::upstream::Upstreams;
 use super::{
     Action, Config, HostMatch, Limits, Mistake, Mistakes, PathMatch, Route, Source, Timeouts,
 };
@@ -27,7 +27,7 @@ pub fn parse(source: &Arc<Source>, mistakes: &Mistakes) -> Config {
     let (certificates, any_certificate) = certificates(&top);
     let server = server(&top, any_certificate);
     let (limits, timeouts) = (limits(&top), timeouts(&top));
-    let app = AppTable::read(&top);
+    let app = AppTable::read(&top, source.app.as_ref());
     let mut upstreams = Upstreams::read(&top, app.as_ref());
     let routes = routes(&top, &mut upstreams, &limits, &timeouts);
     upstreams.loops(&reader, &server);
@@ -38,8 +38,8 @@ pub fn parse(source: &Arc<Source>, mistakes: &Mistakes) -> Config {
         limits,
         timeouts,
         certificates,
-        upstreams: upstreams.0,
-        app: app.and_then(AppTable::app),
+        app: app.and_then(|app| app.app(upstreams.apps())),
+        upstreams: upstreams.list,
         routes,
     };
     match reader.is_broken() {
@@ -66,8 +66,7 @@ fn routes(
             .filter_map(|table| route(table, upstreams, limits, timeouts))
             .collect();
     }
-    let app = upstreams.0.iter().position(|one| one.name == upstream::APP);
-    match app.filter(|_| top.has("app")) {
+    match upstreams.app {
         Some(index) => vec![Route {
             host: HostMatch::Any,
             path: PathMatch::Any,
@@ -76,10 +75,10 @@ fn routes(
             strip_prefix: None,
             limits: limits.clone(),
             timeouts: timeouts.clone(),
-            span: upstreams.0[index].span.clone(),
+            span: upstreams.list[index].span.clone(),
         }],
         None => {
-            let example = match upstreams.0.first() {
+            let example = match upstreams.list.first() {
                 Some(first) => format!("[[route]]\nupstream = \"{}\"", first.name),
                 None => SHORTEST.trim_end().to_owned(),
             };

@@ -113,7 +113,7 @@ fn action(table: &Table<'_>, upstreams: &mut Upstreams) -> Option<Action> {
         Some("to") => {
             let to = table.parsed("to", |text| match values::peer(text) {
                 Ok(peer) => Ok((text, peer)),
-                Err(_) if upstreams.0.iter().any(|upstream| upstream.name == text) => {
+                Err(_) if upstreams.list.iter().any(|upstream| upstream.name == text) => {
                     let help = format!("write upstream = \"{text}\"");
                     Err(Wrong::new("this is the name of an upstream", help))
                 }

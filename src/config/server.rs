@@ -161,9 +161,9 @@ pub(super) fn log(top: &Table<'_>) -> Log {
 /// `[sandbox]`
 pub(super) fn sandbox(top: &Table<'_>) -> Sandbox {
     let table = top.table("sandbox", &keys::SANDBOX);
-    let connect = table.list("connect", |text| {
+    let connect = table.scalars("connect", "a port or a list of ports", |text| {
         let port = text.parse().ok().filter(|port: &u16| *port != 0);
-        port.ok_or_else(|| Wrong::new("this is no port", "write it as text: \"3000\""))
+        port.ok_or_else(|| Wrong::new("this is no port", "ports are 1 to 65535: write 3001"))
     });
     let allowed = table.list("allow_degraded", |text| match text {
         "landlock" => Ok(Layer::Landlock),
@@ -271,6 +271,31 @@ mod tests {
         assert!(!config.server.trusts("11.1.2.3".parse().unwrap()));
         assert_eq!(config.log.access, AccessLog::File("/etc/x/./a.log".into()));
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn ports_are_numbers_or_texts() {
+        for (written, ports) in [
+            ("3001", &[3001][..]),
+            ("\"3001\"", &[3001]),
+            ("[3001, \"3002\", 3003]", &[3001, 3002, 3003]),
+            ("[]", &[]),
+        ] {
+            let config = parsed(&format!("[sandbox]\nconnect = {written}\n{ROUTE}"));
+            assert_eq!(config.sandbox.connect, ports, "{written}");
+        }
+        for (written, said) in [
+            ("0", "this is no port"),
+            ("[3001, 65536]", "ports are 1 to 65535"),
+            ("\"http\"", "this is no port"),
+            ("-1", "this is no port"),
+            ("[3001, 3.5]", "must be a port or a list of ports"),
+            ("true", "must be a port or a list of ports"),
+        ] {
+            let told = mistakes(&format!("[sandbox]\nconnect = {written}\n{ROUTE}"));
+            assert!(told.contains(said), "{written}: {told}");
+            assert!(told.ends_with("1 mistake\n"), "{written}: {told}");
+        }
     }
 
     #[test]

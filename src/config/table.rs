@@ -184,7 +184,32 @@ impl<'a> Table<'a> {
         wanted: &str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Placed<T>> {
+        self.one(key, self.get(key)?, wanted, &parse)
+    }
+
+    /// As [`scalar`](Self::scalar), or a list of such. Those that mean nothing are left out.
+    pub(super) fn scalars<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<Placed<T>>> {
         let value = self.get(key)?;
+        let entries = match value.get_ref() {
+            DeValue::Array(array) => array.iter().collect(),
+            _ => vec![value],
+        };
+        let each = |entry: &'a Entry<'a>| self.one(key, entry, wanted, &parse);
+        Some(entries.into_iter().filter_map(each).collect())
+    }
+
+    fn one<T>(
+        &self,
+        key: &str,
+        value: &Entry<'_>,
+        wanted: &str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Placed<T>> {
         let text = match value.get_ref() {
             DeValue::String(text) => Cow::Borrowed(text.as_ref()),
             DeValue::Integer(integer) => Cow::Owned(integer.to_string()),

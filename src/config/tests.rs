@@ -4,15 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::keys::{self, Known};
-use super::{Config, Mistakes, PathMatch, Source, load, parse};
+use super::{AppArgs, Config, Mistakes, PathMatch, Source, load, parse};
+
+fn read(text: &str) -> (Config, Mistakes) {
+    read_with(text, None)
+}
 
 /// As if it were `/etc/x/lowport.toml`.
-fn read(text: &str) -> (Config, Mistakes) {
+fn read_with(text: &str, app: Option<AppArgs>) -> (Config, Mistakes) {
     let source = Arc::new(Source {
         name: "lowport.toml".into(),
         path: Some("/etc/x/lowport.toml".into()),
         text: text.into(),
         files: super::Files::OnDisk,
+        app,
     });
     let mistakes = Mistakes::new(Arc::clone(&source));
     (parse(&source, &mistakes), mistakes)
@@ -20,7 +25,12 @@ fn read(text: &str) -> (Config, Mistakes) {
 
 /// What a text without mistakes means.
 pub(super) fn parsed(text: &str) -> Config {
-    let (config, mistakes) = read(text);
+    parsed_with(text, None)
+}
+
+/// As [`parsed`], with an app on the command line.
+pub(super) fn parsed_with(text: &str, app: Option<AppArgs>) -> Config {
+    let (config, mistakes) = read_with(text, app);
     assert!(mistakes.is_empty(), "{text}\n{mistakes}");
     config
 }
@@ -56,7 +66,7 @@ fn every_file_of_the_folder_is_right() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
-        let source = load(Some(&entry.unwrap().path())).unwrap();
+        let source = load(Some(&entry.unwrap().path()), None).unwrap();
         let mistakes = Mistakes::new(Arc::clone(&source));
         let config = parse(&source, &mistakes);
         assert!(mistakes.is_empty(), "{mistakes}");

@@ -163,8 +163,42 @@ pub struct Limits {
     pub request_body: Option<u64>,
     /// Client connections in all
     pub connections: Option<usize>,
-    /// Client connections from one address
+    /// Client connections from one address, or one /64 of IPv6
     pub connections_per_ip: Option<usize>,
+    /// Requests over one connection
+    pub requests_per_connection: Option<u32>,
+    /// Requests at a time over one HTTP/2 connection, 1 to 10,000
+    pub streams: u32,
+    /// Requests that upstreams are busy with, in all
+    pub requests_in_flight: Option<usize>,
+    /// Requests of one client
+    pub request_rate: Option<Rate>,
+    /// Bytes a second of a request's body, at least
+    pub request_body_rate: Option<u64>,
+}
+
+/// `request_rate` and `request_burst`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, at least 1
+    pub requests: u32,
+    /// In what time: a second, a minute or an hour
+    pub per: Duration,
+    /// How many at once, at least 1
+    pub burst: u32,
+    /// Whether the route counts by itself; all others are counted together
+    pub own: bool,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{per}, {} at once", self.requests, self.burst)
+    }
 }
 
 /// `[timeouts]` and `[route.timeouts]`; none is zero.
@@ -174,8 +208,10 @@ pub struct Timeouts {
     pub tls_handshake: Duration,
     /// The whole head of a request, from its first byte (from accept for the first one)
     pub request_head: Duration,
-    /// Between two reads of a request's body
+    /// For how long a client may keep its request's body waiting; made good by what it sends
     pub request_body_idle: Duration,
+    /// Between two writes of a response that the client takes
+    pub response_write_idle: Duration,
     /// An idle client connection
     pub keepalive_idle: Duration,
     /// Connecting to a peer
@@ -184,6 +220,8 @@ pub struct Timeouts {
     pub upstream_response: Duration,
     /// Between two reads of a response's body
     pub upstream_idle: Duration,
+    /// Between two bytes of a tunnel, in either direction
+    pub tunnel_idle: Duration,
     /// From SIGTERM to the last connection cut
     pub drain: Duration,
 }
@@ -294,10 +332,28 @@ pub struct App {
     pub dir: PathBuf,
     /// Who runs it when lowport was started as root
     pub user: Option<User>,
-    /// The port that it is told in `PORT` and that it is expected to listen on, on loopback
-    pub port: u16,
-    /// Where `[app]` was written
+    /// Where it is expected to listen
+    pub listens: AppAddr,
+    /// Where `[app]` was written; `None` when the app is only on the command line
     pub span: Span,
+}
+
+/// Where the app listens, as it is told in `PORT`. Node takes either for a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppAddr {
+    /// A port of 127.0.0.1
+    Port(u16),
+    /// A Unix socket, by its absolute path
+    Socket(PathBuf),
+}
+
+impl fmt::Display for AppAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port}"),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[[route]]`

@@ -17,7 +17,11 @@ use super::{
 pub(super) const APP: &str = "app";
 
 /// All upstreams of a configuration.
-pub(super) struct Upstreams(pub(super) Vec<Upstream>);
+pub(super) struct Upstreams {
+    pub(super) list: Vec<Upstream>,
+    /// Which of them is the supervised app's
+    pub(super) app: Option<usize>,
+}
 
 impl Upstreams {
     /// `[upstream.NAME]`, and that of `app`.
@@ -35,18 +39,24 @@ impl Upstreams {
         {
             list.push(implied(APP, app.peer(), app.span.clone()));
         }
-        Self(list)
+        let app = app.and_then(|_| list.iter().position(|upstream| upstream.name == APP));
+        Self { list, app }
+    }
+
+    /// The supervised app's.
+    pub(super) fn apps(&self) -> Option<&Upstream> {
+        self.app.map(|index| &self.list[index])
     }
 
     /// The upstream of this name, or a mistake that suggests one.
     pub(super) fn named(&self, reader: &Reader<'_>, name: &Placed<&str>) -> Option<usize> {
         let found = self
-            .0
+            .list
             .iter()
             .position(|upstream| upstream.name == name.value);
         if found.is_none() {
             let written = || {
-                let names = self.0.iter().map(|upstream| upstream.name.as_str());
+                let names = self.list.iter().map(|upstream| upstream.name.as_str());
                 names.filter(|name| values::upstream_name(name).is_ok())
             };
             let help = match nearest(name.value, written()) {
@@ -67,10 +77,17 @@ impl Upstreams {
         found
     }
 
-    /// The upstream that `to` implies; one for all that are written alike.
+    /// The upstream that `to` implies; one for all that are written alike, and the app's for the app's own address, so
+    /// that requests wait for it.
     pub(super) fn to(&mut self, to: Placed<(&str, (PeerAddr, PeerProtocol))>) -> usize {
         let (name, (addr, protocol)) = to.value;
-        if let Some(found) = self.0.iter().position(|upstream| upstream.name == name) {
+        let apps = |peer: &Peer| (&peer.addr, peer.protocol) == (&addr, protocol);
+        if let Some(app) = self.app
+            && self.list[app].peers.iter().any(apps)
+        {
+            return app;
+        }
+        if let Some(found) = self.list.iter().position(|upstream| upstream.name == name) {
             return found;
         }
         let span = Some(to.span);
@@ -79,14 +96,14 @@ impl Upstreams {
             protocol,
             span: span.clone(),
         };
-        self.0.push(implied(name, peer, span));
-        self.0.len() - 1
+        self.list.push(implied(name, peer, span));
+        self.list.len() - 1
     }
 
     /// Reports peers that are addresses which we listen on ourselves.
     pub(super) fn loops(&self, reader: &Reader<'_>, server: &Server) {
         let listeners = || server.http.iter().chain(&server.https);
-        for peer in self.0.iter().flat_map(|upstream| &upstream.peers) {
+        for peer in self.list.iter().flat_map(|upstream| &upstream.peers) {
             let Some(listener) = listeners().find(|listener| reaches(&peer.addr, listener)) else {
                 continue;
             };
@@ -130,17 +147,8 @@ fn implied(name: &str, peer: Peer, span: Span) -> Upstream {
 
 fn upstream(name: &Placed<&str>, table: &Table<'_>, app: Option<&AppTable>) -> Upstream {
     let peers = match app {
-        Some(app) => {
-            if let Some(span) = table.key("peers") {
-                table.reader.push(
-                    Mistake::new(Some(span), "[app] has no other peers")
-                        .label("it is reached at its `port`")
-                        .other(app.span.clone(), "the app")
-                        .help("take `peers` out, or give this upstream another name"),
-                );
-            }
-            vec![app.peer()]
-        }
+        Some(app) if table.has("peers") => app_peers(table, app),
+        Some(app) => vec![app.peer()],
         None => peers(table),
     };
     let expect = table.scalar("expect_user", "a string or a uid", values::expect_user);
@@ -173,6 +181,30 @@ fn upstream(name: &Placed<&str>, table: &Table<'_>, app: Option<&AppTable>) -> U
         ca,
         span: Some(name.span.clone()),
     }
+}
+
+/// Where the app is reached when its upstream says so: on a Unix socket.
+fn app_peers(table: &Table<'_>, app: &AppTable) -> Vec<Peer> {
+    let peers = peers(table);
+    let mistake = match peers.as_slice() {
+        // It is told already what is wrong.
+        [] => return peers,
+        [one] if matches!(one.addr, PeerAddr::Unix(_)) => match &app.port_span {
+            None => return peers,
+            port => Mistake::new(
+                one.span.clone(),
+                "the app cannot listen on a port and on a socket",
+            )
+            .other(port.clone(), "the port")
+            .help("take one of the two out"),
+        },
+        _ => Mistake::new(table.key("peers"), "[app] has no other peers")
+            .label("it is reached at its `port`, or at one Unix socket")
+            .other(app.span.clone(), "the app")
+            .help("take `peers` out, or give this upstream another name"),
+    };
+    table.reader.push(mistake);
+    vec![app.peer()]
 }
 
 fn peers(table: &Table<'_>) -> Vec<Peer> {

@@ -40,6 +40,12 @@ pub struct Activity {
     /// What HTTP/2's gauge has not been told yet
     earned: AtomicU32,
     misuse: OnceLock<Misuse>,
+    /// When a write began to wait for the client, in milliseconds since `start` and one more; 0 for none that waits
+    blocked: AtomicU64,
+    /// What the kernel held then
+    unsent: AtomicU32,
+    doubted: AtomicBool,
+    given_up: AtomicBool,
 }
 
 /// Whether a phase has lasted too long.
@@ -54,6 +60,8 @@ pub enum Overdue {
     Head,
     /// The wait for a request
     Idle,
+    /// A write that the client does not take
+    Write,
 }
 
 impl Activity {
@@ -72,6 +80,10 @@ impl Activity {
             forgiven: AtomicU64::new(0),
             earned: AtomicU32::new(0),
             misuse: OnceLock::new(),
+            blocked: AtomicU64::new(0),
+            unsent: AtomicU32::new(0),
+            doubted: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -184,17 +196,74 @@ impl Activity {
         self.in_head.load(Relaxed)
     }
 
-    /// Whether the current phase has lasted too long.
+    /// Something written waits for the client to read. `unsent` is asked how much the kernel holds, but not each time.
+    pub fn write_waits(&self, unsent: impl FnOnce() -> u32) {
+        let begins = self.has_written();
+        if !begins && !self.doubted.swap(false, Relaxed) {
+            return;
+        }
+        let unsent = unsent();
+        if begins || unsent < self.unsent.swap(unsent, Relaxed) {
+            self.unsent.store(unsent, Relaxed);
+            self.blocked.store(self.now() + 1, Relaxed);
+        }
+    }
+
+    /// A write that waits is overdue. The client may yet have read: there is room for another write only when it has read
+    /// a good part of what the kernel holds, megabytes perhaps. The next attempt to write looks.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Relaxed);
+    }
+
+    /// What was written last has left.
+    pub fn wrote(&self) {
+        self.blocked.store(0, Relaxed);
+    }
+
+    /// Whether everything that was written has left.
+    pub fn has_written(&self) -> bool {
+        self.blocked.load(Relaxed) == 0
+    }
+
+    /// The client has not read for too long: nothing more is written.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Relaxed);
+    }
+
+    /// Whether it has not.
+    pub fn has_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
+    }
+
+    /// Whether the current phase, or a write, has lasted too long.
     pub fn overdue(&self, timeouts: &Timeouts) -> Overdue {
+        let phase = self.overdue_phase(timeouts);
+        let (Some(since), Overdue::No { rest }) =
+            (self.blocked.load(Relaxed).checked_sub(1), phase)
+        else {
+            return phase;
+        };
+        match self.left(since, timeouts.response_write_idle) {
+            Some(left) => Overdue::No {
+                rest: rest.min(left),
+            },
+            None => Overdue::Write,
+        }
+    }
+
+    /// What is left of `limit` that began at `since`, at least a millisecond; `None` when nothing is.
+    fn left(&self, since: u64, limit: Duration) -> Option<Duration> {
+        let passed = Duration::from_millis(self.now().saturating_sub(since));
+        let rest = limit.checked_sub(passed).filter(|rest| !rest.is_zero());
+        rest.map(|rest| rest.max(Duration::from_millis(1)))
+    }
+
+    fn overdue_phase(&self, timeouts: &Timeouts) -> Overdue {
         if self.multiplexed && self.in_head() {
-            let passed = self.now().saturating_sub(self.head_since.load(Relaxed));
-            let rest = timeouts
-                .request_head
-                .saturating_sub(Duration::from_millis(passed));
-            return if rest.is_zero() {
-                Overdue::Head
-            } else {
-                Overdue::No { rest }
+            let since = self.head_since.load(Relaxed);
+            return match self.left(since, timeouts.request_head) {
+                Some(rest) => Overdue::No { rest },
+                None => Overdue::Head,
             };
         }
         if self.in_flight.load(Relaxed) > 0 {
@@ -209,11 +278,8 @@ impl Activity {
         } else {
             timeouts.keepalive_idle
         };
-        let passed = Duration::from_millis(self.now().saturating_sub(self.since.load(Relaxed)));
-        match limit.checked_sub(passed).filter(|rest| !rest.is_zero()) {
-            Some(rest) => Overdue::No {
-                rest: rest.max(Duration::from_millis(1)),
-            },
+        match self.left(self.since.load(Relaxed), limit) {
+            Some(rest) => Overdue::No { rest },
             None if in_head => Overdue::Head,
             None => Overdue::Idle,
         }
@@ -234,10 +300,12 @@ mod tests {
             tls_handshake: other,
             request_head: Duration::from_millis(head),
             request_body_idle: other,
+            response_write_idle: other,
             keepalive_idle: Duration::from_millis(idle),
             upstream_connect: other,
             upstream_response: other,
             upstream_idle: other,
+            tunnel_idle: other,
             drain: other,
         }
     }
@@ -319,6 +387,51 @@ mod tests {
             activity.overdue(&timeouts(0, 0)),
             Overdue::No { .. }
         ));
+    }
+
+    #[test]
+    fn a_write_that_waits_is_overdue_by_itself() {
+        let activity = Activity::new(false);
+        activity.request_began();
+        let now = Timeouts {
+            response_write_idle: Duration::ZERO,
+            ..timeouts(NEVER, NEVER)
+        };
+        assert!(activity.has_written());
+        activity.write_waits(|| 1000);
+        assert!(!activity.has_written());
+        assert_eq!(activity.overdue(&now), Overdue::Write);
+        let later = Timeouts {
+            response_write_idle: Duration::from_secs(5),
+            ..timeouts(NEVER, NEVER)
+        };
+        let Overdue::No { rest } = activity.overdue(&later) else {
+            panic!("not yet");
+        };
+        assert!(rest <= Duration::from_secs(5), "{rest:?}");
+        activity.wrote();
+        assert!(matches!(activity.overdue(&now), Overdue::No { .. }));
+    }
+
+    #[test]
+    fn what_leaves_the_kernel_is_read_by_the_client() {
+        let activity = Activity::new(false);
+        activity.request_began();
+        let short = Timeouts {
+            response_write_idle: Duration::from_millis(20),
+            ..timeouts(NEVER, NEVER)
+        };
+        let overdue = || while activity.overdue(&short) != Overdue::Write {};
+        activity.write_waits(|| 1000);
+        activity.write_waits(|| panic!("asked for nothing"));
+        overdue();
+        activity.doubt();
+        activity.write_waits(|| 999);
+        assert!(matches!(activity.overdue(&short), Overdue::No { .. }));
+        overdue();
+        activity.doubt();
+        activity.write_waits(|| 999);
+        assert_eq!(activity.overdue(&short), Overdue::Write);
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! What is known of a client connection. Made once, when its protocol is known.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Activity, Intake, Uptake};
+use super::{Activity, Intake};
 use crate::http::forwarded::Client;
 
 /// A client connection.
@@ -23,8 +21,6 @@ pub struct Conn {
     pub activity: Arc<Activity>,
     /// What its bytes are found to be
     pub intake: Arc<Intake>,
-    /// Of the request that has just begun, for the task of its stream
-    pub uptake: RefCell<Option<Rc<Uptake>>>,
 }
 
 impl Conn {
@@ -37,7 +33,6 @@ impl Conn {
             h2,
             activity: Arc::new(Activity::new(h2)),
             intake: Arc::default(),
-            uptake: RefCell::default(),
         }
     }
 }

@@ -17,8 +17,6 @@ pub struct Intake {
     /// Whether bytes were passed on meanwhile, unseen
     beyond: AtomicBool,
     refusal: OnceLock<Refusal>,
-    /// Whether something written waits for the client to read
-    blocked: AtomicBool,
 }
 
 impl Intake {
@@ -26,6 +24,11 @@ impl Intake {
     pub fn begin(&self) {
         self.begun
             .store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How many that were.
+    pub fn begun(&self) -> u32 {
+        self.begun.load(Relaxed)
     }
 
     /// Whether the request with this number, counted from 1, has begun.
@@ -71,16 +74,6 @@ impl Intake {
     /// Why nothing more is read, if so.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal.get().copied()
-    }
-
-    /// Whether what was written last waits for the client to read.
-    pub fn set_blocked(&self, blocked: bool) {
-        self.blocked.store(blocked, Relaxed);
-    }
-
-    /// Whether everything that was written has left.
-    pub fn has_written(&self) -> bool {
-        !self.blocked.load(Relaxed)
     }
 }
 

@@ -2,14 +2,16 @@
 
 mod activity;
 mod conn;
+mod flow;
 mod intake;
+mod load;
 mod request;
-mod uptake;
 mod worker;
 
 pub use activity::{Activity, Overdue};
 pub use conn::Conn;
+pub use flow::Flow;
 pub use intake::Intake;
+pub use load::{Load, Place};
 pub use request::RequestCtx;
-pub use uptake::Uptake;
 pub use worker::Worker;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
-use super::{Conn, Uptake, Worker};
+use super::{Conn, Place, Worker};
 use crate::body::Progress;
-use crate::observe::{AccessRecord, RequestId};
+use crate::observe::{AccessRecord, Count, RequestId};
 use crate::upstream::Peer;
 
 /// nginx's status for a client that left before it was answered.
@@ -37,12 +37,12 @@ pub struct RequestCtx {
     pub upstream_time: Option<Duration>,
     /// The request's body
     pub body: Option<Rc<Progress>>,
-    /// Whether its client takes the response; `None` over HTTP/1, where the connection shows it
-    pub uptake: Option<Rc<Uptake>>,
     /// Whether the client cut its response short
     pub cut_short: bool,
     /// Bytes that a tunnel moved from the client
     pub tunnelled: u64,
+    /// Among the requests in flight, where those have a bound
+    pub place: Option<Place>,
     started: Instant,
     logged: Option<Logged>,
 }
@@ -77,8 +77,7 @@ impl RequestCtx {
     pub fn begin<B>(worker: Rc<Worker>, conn: Rc<Conn>, request: &Request<B>) -> Self {
         conn.activity.request_began();
         conn.intake.begin();
-        let uptake = conn.h2.then(Rc::<Uptake>::default);
-        conn.uptake.replace(uptake.clone());
+        worker.counters.add(Count::Requests);
         Self {
             id: worker.ids.next(),
             logged: worker.log.is_on().then(|| Logged::of(request)),
@@ -90,9 +89,9 @@ impl RequestCtx {
             upstream: None,
             upstream_time: None,
             body: None,
-            uptake,
             cut_short: false,
             tunnelled: 0,
+            place: None,
             started: Instant::now(),
         }
     }
@@ -102,6 +101,8 @@ impl Drop for RequestCtx {
     fn drop(&mut self) {
         let answered = self.status.is_some() && !self.cut_short;
         self.conn.activity.request_ended(answered);
+        let response = Count::of_response(self.status);
+        self.worker.counters.add(response);
         let Some(logged) = &self.logged else { return };
         let target = logged
             .target

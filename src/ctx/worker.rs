@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::observe::{IdSource, LogBuffer};
+use super::Load;
+use crate::observe::{Counters, IdSource, LogBuffer};
 use crate::privilege::SockDiag;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
@@ -23,6 +24,10 @@ pub struct Worker {
     pub log: Rc<LogBuffer>,
     /// Request ids
     pub ids: IdSource,
+    /// What happens here, counted
+    pub counters: Arc<Counters>,
+    /// What all workers are busy with
+    pub load: Arc<Load>,
     /// Told when the first access record comes after a flush
     pub unflushed: Notify,
     turn: Cell<usize>,
@@ -34,14 +39,17 @@ impl Worker {
     pub fn new(
         live: Arc<ArcSwap<Snapshot>>,
         log: Rc<LogBuffer>,
-        ids: IdSource,
+        counters: Arc<Counters>,
+        load: Arc<Load>,
         sockets: Option<SockDiag>,
     ) -> Self {
         Self {
             live,
             pool: Pool::new(sockets),
             log,
-            ids,
+            ids: IdSource::new(),
+            counters,
+            load,
             unflushed: Notify::new(),
             turn: Cell::new(0),
             tunnels: Rc::default(),

@@ -1,5 +1,7 @@
 //! Hop-by-hop fields: those that speak of one connection and must not be passed on (RFC 9110 section 7.6.1).
 
+use bytes::Bytes;
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -64,6 +66,52 @@ fn unusual(token: &str) -> Option<HeaderName> {
         None
     } else {
         HeaderName::from_bytes(token.as_bytes()).ok()
+    }
+}
+
+/// Says that the request went through here, as a gateway has to (RFC 9110 section 7.6.3).
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    let ours = match version {
+        Version::HTTP_10 => "1.0 lowport",
+        Version::HTTP_2 => "2.0 lowport",
+        _ => "1.1 lowport",
+    };
+    let value = match joined(headers, &header::VIA) {
+        None => HeaderValue::from_static(ours),
+        Some(before) => HeaderValue::from_maybe_shared(Bytes::from(
+            [&before[..], b", ", ours.as_bytes()].concat(),
+        ))
+        .unwrap_or(HeaderValue::from_static(ours)),
+    };
+    headers.insert(header::VIA, value);
+}
+
+/// All values of a list's field as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut values = headers.get_all(name).iter();
+    let mut joined = values.next()?.as_bytes().to_vec();
+    for value in values {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(value.as_bytes());
+    }
+    Some(joined)
+}
+
+/// Counts down how often an OPTIONS may still be forwarded (RFC 9110 section 7.6.2). Whether it may be now; what is no number
+/// is ignored.
+pub fn may_forward(headers: &mut HeaderMap) -> bool {
+    let rest = headers.get(header::MAX_FORWARDS).and_then(|value| {
+        let digits = value.to_str().ok()?;
+        let fine = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        fine.then(|| digits.parse::<u64>().unwrap_or(u64::MAX))
+    });
+    match rest {
+        None => true,
+        Some(0) => false,
+        Some(rest) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(rest - 1));
+            true
+        }
     }
 }
 
@@ -141,6 +189,33 @@ mod tests {
         let mut headers = map(&[("te", "gzip")]);
         strip(&mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn each_gateway_adds_itself_to_via() {
+        let mut headers = HeaderMap::new();
+        add_via(&mut headers, Version::HTTP_2);
+        assert_eq!(headers[header::VIA], "2.0 lowport");
+        let mut headers = map(&[("via", "1.0 a"), ("via", "1.1 b")]);
+        add_via(&mut headers, Version::HTTP_11);
+        assert_eq!(headers, map(&[("via", "1.0 a, 1.1 b, 1.1 lowport")]));
+    }
+
+    #[test]
+    fn forwards_are_counted_down() {
+        for (before, may, after) in [
+            ("0", false, "0"),
+            ("1", true, "0"),
+            ("010", true, "9"),
+            ("99999999999999999999", true, "18446744073709551614"),
+            ("+1", true, "+1"),
+            ("", true, ""),
+        ] {
+            let mut headers = map(&[("max-forwards", before)]);
+            assert_eq!(may_forward(&mut headers), may, "{before}");
+            assert_eq!(headers[header::MAX_FORWARDS], after);
+        }
+        assert!(may_forward(&mut HeaderMap::new()));
     }
 
     #[test]

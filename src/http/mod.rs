@@ -3,5 +3,6 @@
 pub mod forwarded;
 pub mod hop;
 pub mod host;
+pub mod origin;
 pub mod target;
 pub mod upgrade;

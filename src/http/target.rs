@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::uri::Scheme;
 use http::{Method, Request};
 
 /// Refuses the forms of a target that belong to other methods: `*` is for OPTIONS, a host alone for CONNECT (RFC 9112
@@ -14,6 +15,12 @@ pub fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     let no_path = uri.path().is_empty() || uri.scheme().is_none() && uri.authority().is_some();
     if no_path && method != Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS {
         return Err("The request's target is not one that its method can have.");
+    }
+    if uri
+        .scheme()
+        .is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS)
+    {
+        return Err("The request's target is of another scheme than http and https.");
     }
     Ok(())
 }
@@ -127,6 +134,8 @@ mod tests {
         for (method, target, fine) in [
             ("GET", "/", true),
             ("GET", "http://a.test", true),
+            ("GET", "HTTPS://a.test/", true),
+            ("GET", "ftp://a.test/", false),
             ("GET", "*", false),
             ("GET", "a.test", false),
             ("GET", "a.test:80", false),

@@ -34,6 +34,15 @@ enum State {
     Done,
 }
 
+/// Some bytes of a chunked body: all of them data, or none of them. Framing is either all before the trailers or all in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// So many bytes of data
+    Data(usize),
+    /// So many bytes that are no data
+    Framing(usize),
+}
+
 impl Chunks {
     /// A body whose trailers have at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
@@ -52,27 +61,51 @@ impl Chunks {
         self.state == State::Done
     }
 
+    /// Whether the last line that was looked at is, or was, one of the trailers.
+    pub fn in_trailers(&self) -> bool {
+        matches!(
+            self.state,
+            State::Trailer | State::InTrailer | State::TrailerEnd | State::LastEnd | State::Done
+        )
+    }
+
     /// Looks at what comes next and returns how many of its bytes belong to the body: all, unless the body ends in them.
     ///
     /// # Errors
     /// What is wrong, and how many bytes came before that.
     pub fn look(&mut self, bytes: &[u8]) -> Result<usize, (usize, Refusal)> {
         let mut at = 0;
-        while at < bytes.len() && self.state != State::Done {
-            if self.state == State::Data {
-                let rest = usize::try_from(self.size).unwrap_or(usize::MAX);
-                let count = rest.min(bytes.len() - at);
-                self.size -= count as u64;
-                at += count;
-                if self.size == 0 {
-                    self.state = State::DataReturn;
-                }
-                continue;
-            }
-            self.step(bytes[at]).map_err(|refusal| (at, refusal))?;
-            at += 1;
+        while at < bytes.len() && !self.is_done() {
+            let (Piece::Data(count) | Piece::Framing(count)) = self
+                .next(&bytes[at..])
+                .map_err(|(after, refusal)| (at + after, refusal))?;
+            at += count;
         }
         Ok(at)
+    }
+
+    /// What is at the front of `bytes`, which must not be empty.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, (usize, Refusal)> {
+        if self.state == State::Data {
+            let rest = usize::try_from(self.size).unwrap_or(usize::MAX);
+            let count = rest.min(bytes.len());
+            self.size -= count as u64;
+            if self.size == 0 {
+                self.state = State::DataReturn;
+            }
+            return Ok(Piece::Data(count));
+        }
+        let in_trailers = self.in_trailers();
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.state == State::Data || self.is_done() || self.in_trailers() != in_trailers {
+                return Ok(Piece::Framing(at));
+            }
+            self.step(*byte).map_err(|refusal| (at, refusal))?;
+        }
+        Ok(Piece::Framing(bytes.len()))
     }
 
     fn step(&mut self, byte: u8) -> Result<(), Refusal> {

@@ -5,7 +5,9 @@
 mod chunks;
 mod inspector;
 mod refusal;
+pub mod request;
+pub mod response;
 
-pub use chunks::Chunks;
+pub use chunks::{Chunks, Piece};
 pub use inspector::{Bounds, Inspector, Refused};
 pub use refusal::Refusal;

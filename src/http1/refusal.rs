@@ -33,8 +33,10 @@ pub enum Refusal {
     BadCoding,
     /// A transfer coding other than `chunked`
     UnknownCoding,
-    /// A body in front of a WebSocket
+    /// A body in front of a WebSocket, or of what CONNECT asks for
     UpgradeWithBody,
+    /// A connection past `limits.connections_per_ip`
+    TooManyConnections,
     /// The head did not arrive within `timeouts.request_head`
     HeadTimeout,
     /// A chunk whose size is not hexadecimal digits, or too many of them
@@ -60,6 +62,7 @@ impl Refusal {
             }
             Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -87,7 +90,10 @@ impl Refusal {
             Self::CodingInHttp10 => "HTTP/1.0 has no Transfer-Encoding.",
             Self::BadCoding => "The request's Transfer-Encoding does not end its body.",
             Self::UnknownCoding => "The only Transfer-Encoding that is understood is chunked.",
-            Self::UpgradeWithBody => "A request for a WebSocket cannot have a body.",
+            Self::UpgradeWithBody => "A request for a tunnel cannot have a body.",
+            Self::TooManyConnections => {
+                "This client has more connections than limits.connections_per_ip allows."
+            }
             Self::HeadTimeout => "The request's head did not arrive within timeouts.request_head.",
             Self::ChunkSize => "The size of a chunk is not valid.",
             Self::ChunkEnd => "A chunk does not end where its size says.",

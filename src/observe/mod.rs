@@ -1,8 +1,12 @@
 //! What lowport tells about itself: the access log, its own log, and the ids that tie both to what the client saw.
 
 mod access;
+mod counters;
+mod episode;
 mod ids;
 pub mod trace;
 
 pub use access::{AccessRecord, LogBuffer, LogSink};
+pub use counters::{Count, Counters, Totals};
+pub use episode::Episode;
 pub use ids::{IdSource, RequestId};

@@ -1,13 +1,15 @@
 //! Binding listeners.
 
-use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::mode::remedy;
+use super::proc_net::listening;
+use super::process;
+use super::status::Status;
 use crate::config::{Listener, Mistake, Mistakes};
 
 /// Connections that the kernel may hold ready for us to accept, per socket.
@@ -70,6 +72,11 @@ fn no_ipv6(error: &io::Error) -> bool {
     )
 }
 
+/// Whether this machine has IPv6 at all.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
 fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {
     let addr = listener.addr;
     let key = if tls { "server.https" } else { "server.http" };
@@ -99,85 +106,30 @@ fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {
 
 /// Which process listens on a port, as far as /proc lets this user see it.
 pub fn holder(port: u16) -> Option<String> {
-    let rows: Vec<Row> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| {
-            let rows = table.lines().skip(1);
-            rows.filter_map(|row| Row::listening(row, port))
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let processes: Vec<PathBuf> = fs::read_dir("/proc")
-        .ok()?
-        .flatten()
-        // `self` is one, too, under another name.
-        .filter(|entry| {
-            entry
-                .file_name()
-                .as_encoded_bytes()
-                .iter()
-                .all(u8::is_ascii_digit)
-        })
-        .map(|entry| entry.path())
-        .collect();
-    let find = |is: fn(&Row, &Path) -> bool| {
-        let holds = |process: &&PathBuf| rows.iter().any(|row| is(row, process));
-        processes.iter().find(holds)
+    let mut sockets = listening(Path::new("/proc/self"));
+    sockets.retain(|socket| socket.at.port() == port);
+    if sockets.is_empty() {
+        return None;
+    }
+    let pids = process::pids();
+    let holds = |pid: &u32| {
+        let held = process::sockets(*pid).unwrap_or_default();
+        sockets.iter().any(|socket| held.contains(&socket.inode))
     };
-    let Some(process) = find(Row::is_held_by) else {
-        // One of them, if there are several: which, nobody may look.
-        find(Row::may_be_held_by)?;
-        return Some("lowport (pid not to be seen by this user)".to_owned());
+    if let Some(pid) = pids.iter().copied().find(holds) {
+        let name = Status::read(pid).ok()?.name;
+        return Some(format!("{name} (pid {pid})"));
+    }
+    // A lowport lets nobody look. One of the user who bound it, or of somebody whom root became: which one, if there are
+    // several, nobody can tell.
+    let may_hold = |pid: &u32| {
+        Status::read(*pid).is_ok_and(|status| {
+            let by = |uid| uid == 0 || uid == status.state.uids[0];
+            status.name == "lowport" && sockets.iter().any(|socket| by(socket.uid))
+        })
     };
-    let name = fs::read_to_string(process.join("comm")).ok()?;
-    let pid = process.file_name()?.to_str()?;
-    Some(format!("{} (pid {pid})", name.trim()))
-}
-
-/// A listening socket, in the kernel's table.
-#[derive(Debug)]
-struct Row {
-    inode: String,
-    uid: String,
-}
-
-impl Row {
-    fn listening(row: &str, port: u16) -> Option<Self> {
-        const LISTEN: &str = "0A";
-        let mut fields = row.split_ascii_whitespace();
-        let local = fields.nth(1)?.rsplit_once(':')?.1;
-        let state = fields.nth(1)?;
-        let (uid, inode) = (fields.nth(3)?, fields.nth(1)?);
-        (state == LISTEN && u16::from_str_radix(local, 16) == Ok(port)).then(|| Self {
-            inode: inode.to_owned(),
-            uid: uid.to_owned(),
-        })
-    }
-
-    /// Whether a process has it open, as far as this user may see that.
-    fn is_held_by(&self, process: &Path) -> bool {
-        let link = format!("socket:[{}]", self.inode);
-        let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
-        descriptors.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
-        })
-    }
-
-    /// Whether a process is a lowport, which lets nobody look, of the user who bound it, or of somebody whom root became.
-    fn may_be_held_by(&self, process: &Path) -> bool {
-        let Ok(status) = fs::read_to_string(process.join("status")) else {
-            return false;
-        };
-        let field = |name| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .unwrap_or_default()
-        };
-        let uid = field("Uid:").split_ascii_whitespace().next();
-        field("Name:").trim() == "lowport" && (self.uid == "0" || uid == Some(self.uid.as_str()))
-    }
+    pids.iter().find(|pid| may_hold(pid))?;
+    Some("lowport (pid not to be seen by this user)".to_owned())
 }
 
 #[cfg(test)]

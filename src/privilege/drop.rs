@@ -8,18 +8,20 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
 
+use super::fork::OneThread;
 use super::user::{Identity, is_root};
 
 /// Turns this process into `user` and gives up every way back: groups, capabilities, set-uid programs, core dumps and
 /// being traced by others with the same uid.
 ///
-/// Call it while the process has one thread; several of these settings are the calling thread's alone. A process
-/// that is not root stays who it is, and gives up the rest. The umask is the caller's business.
+/// The process must have one thread, since several of these settings are the calling thread's alone. A process that is not
+/// root stays who it is, and gives up the rest. The umask is the caller's business.
 ///
 /// # Errors
-/// When `user` is uid 0, somebody else than a process that is not root, or any step fails, or its result is not what
+/// When there is a second thread, `user` is uid 0, somebody else than a process that is not root, or any step fails, or its result is not what
 /// was asked for: the process must end then, for it is neither here nor there.
 pub fn become_user(user: &Identity) -> io::Result<()> {
+    let _alone = OneThread::check()?;
     user.refuse_root().map_err(io::Error::other)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     if is_root() {
@@ -53,20 +55,28 @@ pub enum Kept {
     NetBindService = 10,
 }
 
+impl Kept {
+    /// Its place in a set.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
 /// Gives up all but `kept`, for a process that stays root for their sake; one that is not root keeps nothing.
 ///
-/// Without capabilities uid 0 is the owner of root's files and no more than that. Call it with one thread.
+/// Without capabilities uid 0 is the owner of root's files and no more than that. The process must have one thread.
 ///
 /// # Errors
-/// When a step fails, or its result is not what was asked for: the process must end then.
+/// When there is a second thread, a step fails, or its result is not what was asked for: the process must end then.
 pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
+    let _alone = OneThread::check()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let kept = if is_root() {
         drop_bounding_set()?;
         lock_securebits()?;
         // Fails without CAP_SETGID, where there are no groups to lose either way.
         let _ = setgroups(&[]);
-        held()?.permitted & kept.iter().fold(0, |bits, kept| bits | 1 << *kept as u32)
+        held()?.permitted & kept.iter().fold(0, |bits, kept| bits | kept.bit())
     } else {
         0
     };
@@ -84,7 +94,7 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
 
 /// Whether this process may bind ports below 1024; raises the right where it is only permitted.
 pub(super) fn holds_net_bind() -> bool {
-    let bit = 1 << Kept::NetBindService as u32;
+    let bit = Kept::NetBindService.bit();
     match held() {
         Ok(held) if held.effective & bit != 0 => true,
         Ok(held) if held.permitted & bit != 0 => set_capabilities(bit).is_ok(),
@@ -232,6 +242,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
+    use super::super::testing::in_child;
     use super::*;
 
     /// What `script` prints in a process that has become `user` between fork and exec.
@@ -275,6 +286,35 @@ mod tests {
             "0".to_owned(),
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_second_thread_keeps_all_of_it_from_happening() {
+        let told = in_child(|| {
+            let me = Identity::lookup("12345:54321").map_err(io::Error::other)?;
+            let before = status();
+            let (stay, go) = std::sync::mpsc::channel::<()>();
+            let thread = std::thread::spawn(move || go.recv());
+            let refused = [become_user(&me), keep_only(&[])].map(Result::unwrap_err);
+            assert_eq!(status(), before, "half of it happened");
+            drop(stay);
+            let _ = thread.join();
+            let texts = refused.map(|error| error.to_string());
+            assert_eq!(texts[0], texts[1]);
+            Ok(texts[0].clone())
+        });
+        assert!(told.contains("there are 2 threads"), "{told}");
+        assert!(told.contains("LD_PRELOAD"), "{told}");
+    }
+
+    fn status() -> Vec<String> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let kept = |line: &&str| {
+            ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        };
+        status.lines().filter(kept).map(str::to_owned).collect()
     }
 
     #[test]

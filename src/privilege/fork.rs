@@ -31,7 +31,8 @@ impl OneThread {
         match fs::read_dir("/proc/self/task")?.count() {
             1 => Ok(Self(PhantomData)),
             threads => Err(io::Error::other(format!(
-                "this takes a process with one thread, and there are {threads} threads"
+                "this takes a process with one thread, and there are {threads} threads: whatever is loaded into it \
+                 besides lowport (LD_PRELOAD) must not start any"
             ))),
         }
     }

@@ -55,6 +55,17 @@ impl LandlockState {
         matches!(self.files, Kept::None(_))
     }
 
+    /// Itself, unless nothing at all is kept.
+    ///
+    /// # Errors
+    /// Nothing is, and why.
+    pub fn or_none(self) -> io::Result<Self> {
+        match self.files {
+            Kept::None(why) => Err(io::Error::other(why)),
+            _ => Ok(self),
+        }
+    }
+
     fn none(reason: &str) -> Self {
         let none = || Kept::None(reason.to_owned());
         Self {

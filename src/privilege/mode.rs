@@ -46,7 +46,7 @@ impl fmt::Display for Mode {
 }
 
 /// How to come by `port`, in the environment that this seems to be.
-pub(super) fn remedy(port: u16) -> String {
+pub fn remedy(port: u16) -> String {
     Surroundings::found().remedy(port)
 }
 

@@ -1,11 +1,12 @@
-//! The tables of TCP sockets in /proc, for where netlink is refused.
+//! The tables of TCP sockets in /proc: all that listen, and for where netlink is refused, single ones.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use super::sock_diag::Row;
+use super::sock_diag::{LISTEN, Row};
 
 /// Bytes read at once: the kernel makes whole rows only, and at most a page of them.
 const CHUNK: usize = 4096;
@@ -62,6 +63,35 @@ fn read(table: &File) -> io::Result<String> {
         }
     }
     String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// A TCP socket that listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Where, in its canonical form: an IPv4 address is one in the table for IPv6, too
+    pub at: SocketAddr,
+    /// Whose it was when it was made
+    pub uid: u32,
+    /// What it is called in the descriptors of who holds it
+    pub inode: u32,
+}
+
+/// Those of the network that a process is in; `process` is its folder in /proc.
+pub fn listening(process: &Path) -> Vec<Listening> {
+    let rows = |table: &str| -> Vec<Listening> {
+        let bytes = fs::read(process.join("net").join(table)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines()
+            .filter_map(parse)
+            .filter(|entry| entry.row.state == LISTEN)
+            .map(|entry| Listening {
+                at: entry.local,
+                uid: entry.row.uid,
+                inode: entry.row.inode,
+            })
+            .collect()
+    };
+    [rows("tcp"), rows("tcp6")].concat()
 }
 
 struct Entry {
@@ -141,5 +171,17 @@ mod tests {
             assert!(parse(line).is_none(), "{line}");
         }
         assert!(address("01000é7F:1").is_none());
+    }
+
+    #[test]
+    fn a_listener_of_this_process_is_found_and_no_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let _connection = std::net::TcpStream::connect(at).unwrap();
+        let rows = listening(Path::new("/proc/self"));
+        let found: Vec<_> = rows.iter().filter(|row| row.at == at).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].uid, nix::unistd::geteuid().as_raw());
+        assert!(listening(Path::new("/nowhere")).is_empty());
     }
 }

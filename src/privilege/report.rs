@@ -9,7 +9,7 @@ use super::landlock::{Kept, LandlockState};
 use super::mode::Mode;
 use super::needs::Needs;
 use super::seccomp::SeccompState;
-use super::status::{SeccompMode, TaskState, one_state};
+use super::status::{SeccompMode, TaskState, one_state, threads_json};
 use super::trial::Tried;
 use super::user::Identity;
 
@@ -41,13 +41,9 @@ pub struct PrivilegeReport {
 impl PrivilegeReport {
     /// Everything that is not as tight as it could be, a sentence each; empty when nothing is missing.
     pub fn open(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        match &self.threads {
-            Err(reason) => open.push(format!("the threads could not be read back: {reason}")),
-            Ok(threads) => match one_state(threads) {
-                Err(reason) => open.push(reason),
-                Ok(state) => self.check(state, &mut open),
-            },
+        let mut open = self.contradictions();
+        if let Err(reason) = &self.threads {
+            open.push(format!("the threads could not be read back: {reason}"));
         }
         match &self.landlock {
             Err(reason) => open.push(format!("landlock is off: {reason}")),
@@ -74,6 +70,19 @@ impl PrivilegeReport {
         }
         open.extend(self.degraded.iter().cloned());
         open
+    }
+
+    /// What was read back of the threads and is not what should have come of it, a sentence each: who finds that must not
+    /// serve.
+    pub fn contradictions(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Ok(threads) = &self.threads {
+            match one_state(threads) {
+                Err(reason) => found.push(reason),
+                Ok(state) => self.check(state, &mut found),
+            }
+        }
+        found
     }
 
     /// Compares what was read back with what should have come of it.
@@ -140,10 +149,7 @@ impl PrivilegeReport {
             "user": self.identity.name,
             "uid": self.identity.uid,
             "gid": self.identity.gid,
-            "threads": self.threads.as_ref().map_or_else(
-                |reason| json!({ "unknown": reason }),
-                |threads| threads.iter().map(task_json).collect(),
-            ),
+            "threads": threads_json(&self.threads),
             "needs": {
                 "read": paths(&self.needs.read),
                 "write": paths(&self.needs.write),
@@ -155,8 +161,8 @@ impl PrivilegeReport {
             "landlock": landlock,
             "seccomp": seccomp,
             "tried": tried,
-            "broker": self.broker.as_ref().map(task_json),
-            "supervisor": self.supervisor.as_ref().map(task_json),
+            "broker": self.broker.as_ref().map(TaskState::to_json),
+            "supervisor": self.supervisor.as_ref().map(TaskState::to_json),
             "open": self.open(),
         })
     }
@@ -210,11 +216,11 @@ impl PrivilegeReport {
                 rows.push((
                     name,
                     format!(
-                        "uid {}, capabilities: {}, no new privs: {}, seccomp filters: {}",
+                        "uid {}, capabilities: {}, no new privs: {}, seccomp: {}",
                         task.uids[1],
                         task.capabilities,
                         yes(task.no_new_privs),
-                        task.seccomp_filters.unwrap_or(0)
+                        task.filters()
                     ),
                 ));
             }
@@ -296,30 +302,6 @@ fn kept_json(kept: &Kept) -> Value {
         Kept::Partial(open) => json!({ "level": "partial", "open": open }),
         Kept::None(reason) => json!({ "level": "none", "reason": reason }),
     }
-}
-
-fn task_json(task: &TaskState) -> Value {
-    let set = |bits: u64| format!("{bits:016x}");
-    json!({
-        "tid": task.tid,
-        "uids": task.uids,
-        "gids": task.gids,
-        "groups": task.groups,
-        "capabilities": {
-            "inheritable": set(task.capabilities.inheritable),
-            "permitted": set(task.capabilities.permitted),
-            "effective": set(task.capabilities.effective),
-            "bounding": set(task.capabilities.bounding),
-            "ambient": set(task.capabilities.ambient),
-        },
-        "no_new_privs": task.no_new_privs,
-        "seccomp": match task.seccomp {
-            SeccompMode::Off => "off",
-            SeccompMode::Strict => "strict",
-            SeccompMode::Filter => "filter",
-        },
-        "seccomp_filters": task.seccomp_filters,
-    })
 }
 
 fn yes(is: bool) -> String {

@@ -125,6 +125,19 @@ mod tests {
         told.chars().map(|letter| letter == 'x').collect()
     }
 
+    fn everything() -> Needs {
+        Needs {
+            read: vec!["/a".into()],
+            write: vec!["/b".into()],
+            bind: Ports::Any,
+            connect: Ports::Any,
+            connect_unix: vec!["/c".into()],
+            resolve: true,
+            descriptors: true,
+            wait: true,
+        }
+    }
+
     #[test]
     fn a_proxy_is_left_few_calls_and_none_that_opens_or_binds() {
         let calls = allowed(&proxy());
@@ -165,16 +178,7 @@ mod tests {
             }),
             ["recvmsg", "sendmsg", "wait4"]
         );
-        let all = added(Needs {
-            read: vec!["/a".into()],
-            write: vec!["/b".into()],
-            bind: Ports::Any,
-            connect: Ports::Any,
-            connect_unix: vec!["/c".into()],
-            resolve: true,
-            descriptors: true,
-            wait: true,
-        });
+        let all = added(everything());
         for call in ["openat", "newfstatat", "sendmmsg", "bind"] {
             assert!(all.contains(&call), "{call}");
         }
@@ -193,17 +197,7 @@ mod tests {
 
     #[test]
     fn nothing_that_is_never_done_is_on_the_list() {
-        let needs = Needs {
-            read: vec!["/a".into()],
-            write: vec!["/b".into()],
-            bind: Ports::Any,
-            connect: Ports::Any,
-            connect_unix: vec!["/c".into()],
-            resolve: true,
-            descriptors: true,
-            wait: true,
-        };
-        for call in calls::allowed(&needs).unwrap() {
+        for call in calls::allowed(&everything()).unwrap() {
             assert!(
                 !NEVER
                     .iter()

@@ -91,7 +91,10 @@ pub fn trial(needs: &Needs, user: Option<&Identity>) -> io::Result<Vec<Tried>> {
         let ended = waitpid(pid, None)?;
         read?;
         if ended == WaitStatus::Exited(pid, NO_SANDBOX.into()) {
-            return Err(io::Error::other("the sandbox could not be tried out"));
+            let why = String::from_utf8_lossy(&told);
+            return Err(io::Error::other(format!(
+                "the sandbox could not be tried out: {why}"
+            )));
         }
         outcomes.extend(told.iter().take(left.len()).map(|told| outcome(*told)));
         if told.len() < left.len() {
@@ -110,7 +113,15 @@ const NO_SANDBOX: u8 = 255;
 /// Told of a failure that has no number; no error has a number that large.
 const NO_NUMBER: u8 = 254;
 
-/// Puts the sandbox on and tells how each attempt went: 0, or the error's number. The exit code.
+/// What to say of a layer of the sandbox that the kernel does not give us.
+pub fn unavailable(layer: &str, error: &io::Error) -> io::Error {
+    io::Error::other(format!(
+        "{layer} cannot be had here ({error}); to serve without it: [sandbox] allow_degraded = [\"{layer}\"]"
+    ))
+}
+
+/// Puts the sandbox on and tells how each attempt went: 0, or the error's number; or why there is no sandbox. The exit
+/// code.
 fn try_all(
     needs: &Needs,
     user: Option<&Identity>,
@@ -126,11 +137,15 @@ fn try_all(
             become_user(user)?;
         }
         let alone = OneThread::check()?;
-        landlock::restrict(needs, &alone)?;
-        seccomp::confine(needs, &alone)?;
+        landlock::restrict(needs, &alone)
+            .and_then(landlock::LandlockState::or_none)
+            .map_err(|error| unavailable("landlock", &error))?;
+        seccomp::confine(needs, &alone).map_err(|error| unavailable("seccomp", &error))?;
         Ok(())
     };
-    if sandboxed().is_err() {
+    if let Err(error) = sandboxed() {
+        // Some of the filters may be on by now, but none that forbids to write.
+        let _ = told.write_all(error.to_string().as_bytes());
         return NO_SANDBOX;
     }
     for (_, attempt) in attempts {
@@ -367,6 +382,7 @@ mod tests {
         };
         let told = in_child(|| Ok(trial(&needs, None).unwrap_err().to_string()));
         assert!(told.contains("could not be tried"), "{told}");
+        assert!(told.contains("/nowhere/at/all"), "{told}");
     }
 
     #[test]

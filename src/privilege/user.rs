@@ -45,9 +45,15 @@ impl Identity {
 
     /// Who this process is right now.
     pub fn current() -> Self {
-        let mut identity = Self::of_uid(geteuid().as_raw());
-        identity.gid = getegid().as_raw();
-        identity
+        Self::of(geteuid().as_raw(), getegid().as_raw())
+    }
+
+    /// Who somebody with these numbers is.
+    pub fn of(uid: u32, gid: u32) -> Self {
+        Self {
+            gid,
+            ..Self::of_uid(uid)
+        }
     }
 
     /// Refuses uid 0: nothing that faces the network or runs an app should be root.

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
@@ -23,8 +21,9 @@ use crate::error::ProxyError;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http::{forwarded, hop, target};
 use crate::linger::ClientBody;
+use crate::patience::Patience;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Lease, Peer, SendError, Upstream};
+use crate::upstream::{self, Answer, Lease, Peer, SendError, SendFault, Upstream};
 
 /// What an upstream that ignores `Expect: 100-continue` has before the body is sent anyway (RFC 9110 section 10.1.1).
 const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -57,7 +56,9 @@ pub(super) async fn forward(
     } else {
         let progress = Rc::new(Progress::default());
         ctx.body = Some(Rc::clone(&progress));
-        let mut limited = Limited::new(incoming, limit, route.timeouts.request_body_idle, progress);
+        let idle = route.timeouts.request_body_idle;
+        let patience = Patience::new(idle, route.limits.request_body_rate);
+        let mut limited = Limited::new(incoming, limit, patience, progress);
         if expects {
             let (open, wait) = oneshot::channel();
             limited = limited.gated(wait);
@@ -72,13 +73,17 @@ pub(super) async fn forward(
     };
     let mut request = Request::from_parts(head, body);
     let mut refused_since = None;
-    let (response, lease) = loop {
+    let (answered, lease) = loop {
         match exchange.run(request, ctx).await {
             Ok(answered) => break answered,
             // Waiting does not make another user of whoever runs it.
-            Err(Failed::Lost(error) | Failed::Refused(error @ ProxyError::WrongUser { .. }, _)) => {
-                return Err(error);
-            }
+            Err(
+                Failed::Lost(error)
+                | Failed::Refused(
+                    error @ (ProxyError::WrongUser { .. } | ProxyError::OutOfDescriptors(_)),
+                    _,
+                ),
+            ) => return Err(error),
             Err(Failed::Refused(error, unsent)) => {
                 // The request has not left yet: a supervised app that is restarting may have it later.
                 let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
@@ -87,7 +92,22 @@ pub(super) async fn forward(
             }
         }
     };
-    answer(response, lease, route, client_upgrade.zip(upgrade))
+    match answered {
+        Answer::Response(response) => answer(response, lease, route, upgrade),
+        Answer::Switched(response, stream, early) => {
+            let (client, upgrade) = client_upgrade
+                .zip(upgrade)
+                .ok_or_else(|| malformed("101 to a request that asked for no upgrade"))?;
+            let answer = switch(response, upgrade)?;
+            let ends = Ends {
+                client,
+                upstream: stream,
+                early,
+                idle: route.timeouts.tunnel_idle,
+            };
+            Ok(Outcome::Tunnel(answer, ends))
+        }
+    }
 }
 
 /// Makes the head that the app sees out of the client's (`node.md` of the design: what is dropped, set and kept).
@@ -100,6 +120,7 @@ fn rewrite(
 ) {
     let headers = &mut head.headers;
     hop::strip(headers);
+    hop::add_via(headers, head.version);
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -186,7 +207,7 @@ impl Exchange<'_> {
         &self,
         mut request: Request<RequestBody>,
         ctx: &mut RequestCtx,
-    ) -> Result<(Response<Incoming>, Lease), Failed> {
+    ) -> Result<(Answer, Lease), Failed> {
         let mut last = ProxyError::Connect(std::io::Error::other("the upstream has no peers"));
         for peer in self.upstream.order(ctx.worker.turn()) {
             ctx.upstream = Some(Arc::clone(peer));
@@ -207,7 +228,7 @@ impl Exchange<'_> {
         peer: &Arc<Peer>,
         mut request: Request<RequestBody>,
         ctx: &mut RequestCtx,
-    ) -> Result<(Response<Incoming>, Lease), Failed> {
+    ) -> Result<(Answer, Lease), Failed> {
         let limit = self.route.timeouts.upstream_connect;
         for tried in 0.. {
             let pool = &ctx.worker.pool;
@@ -226,22 +247,15 @@ impl Exchange<'_> {
                 None
             };
             address(&mut request, peer, lease.is_h2());
-            if let Some(gate) = self.gate.clone() {
-                hyper::ext::on_informational(&mut request, move |response| {
-                    if response.status() == StatusCode::CONTINUE {
-                        gate.open();
-                    }
-                });
-            }
             let started = Instant::now();
             let sent = self.send(&mut lease, request, ctx).await;
             ctx.upstream_time = Some(started.elapsed());
             let stale = lease.reused();
             match sent {
-                Ok(Ok(response)) => {
+                Ok(Ok(answer)) => {
                     // Whose answer is it? Nothing of it is passed on before that is known.
                     return match lease.vouch(&self.upstream.guard) {
-                        Ok(()) => Ok((response, lease)),
+                        Ok(()) => Ok((answer, lease)),
                         Err(error) => Err(Failed::Lost(error)),
                     };
                 }
@@ -252,14 +266,14 @@ impl Exchange<'_> {
                     ..
                 })) if stale => request = unsent,
                 Ok(Err(SendError {
-                    error,
+                    fault,
                     unsent: None,
-                })) => match spare.filter(|_| closed(&error)) {
+                })) => match spare.filter(|_| fault == SendFault::Closed) {
                     // The peer closed an idle connection just as it was used; what is idempotent may go again, once.
                     Some(spare) if tried < STALE_TRIES => request = spare,
-                    _ => return Err(Failed::Lost(lost(&error, ctx))),
+                    _ => return Err(Failed::Lost(lost(fault, ctx))),
                 },
-                Ok(Err(SendError { error, .. })) => return Err(Failed::Lost(lost(&error, ctx))),
+                Ok(Err(SendError { fault, .. })) => return Err(Failed::Lost(lost(fault, ctx))),
             }
         }
         Err(Failed::Lost(ProxyError::Reset))
@@ -272,14 +286,22 @@ impl Exchange<'_> {
         lease: &mut Lease,
         request: Request<RequestBody>,
         ctx: &RequestCtx,
-    ) -> Result<Result<Response<Incoming>, SendError>, ProxyError> {
+    ) -> Result<Result<Answer, SendError>, ProxyError> {
         let limit = self.route.timeouts.upstream_response;
         let mut deadline = tokio::time::Instant::now() + limit;
         let expect = self
             .gate
             .as_ref()
             .map(|gate| (gate, tokio::time::Instant::now() + EXPECT_PATIENCE));
-        let mut sending = std::pin::pin!(lease.send(request));
+        let gate = self.gate.clone();
+        let interim = move |status| {
+            if status == StatusCode::CONTINUE
+                && let Some(gate) = &gate
+            {
+                gate.open();
+            }
+        };
+        let mut sending = std::pin::pin!(lease.send(request, interim));
         let mut waiting_for_100 = expect.is_some();
         loop {
             let next = expect
@@ -361,80 +383,56 @@ fn address(request: &mut Request<RequestBody>, peer: &Peer, h2: bool) {
     }
 }
 
-/// Whether the peer was gone before it had answered a byte.
-fn closed(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || io_error(error)
-}
-
-fn io_error(error: &hyper::Error) -> bool {
-    use std::error::Error;
-    error
-        .source()
-        .is_some_and(|cause| cause.is::<std::io::Error>())
-}
-
 /// Whose fault a lost exchange is: the client's, when its own body broke it.
-fn lost(error: &hyper::Error, ctx: &RequestCtx) -> ProxyError {
+fn lost(fault: SendFault, ctx: &RequestCtx) -> ProxyError {
     match ctx.body.as_ref().and_then(|body| body.fault()) {
         Some(fault) => match ctx.conn.intake.refusal() {
             Some(refusal) if fault == BodyFault::Aborted => ProxyError::Refused(refusal),
             _ => fault.into(),
         },
-        None if error.is_parse() => ProxyError::Malformed(super::chain(error)),
-        None => ProxyError::Reset,
+        None => match fault {
+            SendFault::Malformed(why) => ProxyError::Malformed(why),
+            SendFault::Body => ProxyError::BodyAborted,
+            SendFault::Closed | SendFault::Cut => ProxyError::Reset,
+        },
     }
 }
 
 /// Makes the client's response out of the app's.
 fn answer(
-    response: Response<Incoming>,
+    response: Response<upstream::Body>,
     lease: Lease,
     route: &Route,
-    upgrade: Option<(OnUpgrade, Upgrade)>,
+    upgrade: Option<Upgrade>,
 ) -> Result<Outcome, ProxyError> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(response, lease, upgrade);
-    }
     // Over HTTP/2, success would say that there is a tunnel (RFC 8441 section 5).
-    if response.status().is_success() && upgrade.is_some_and(|(_, kind)| kind == Upgrade::Http2) {
-        return Err(ProxyError::Malformed(format!(
-            "{} to a request for a WebSocket",
-            response.status()
-        )));
+    if response.status().is_success() && upgrade == Some(Upgrade::Http2) {
+        let status = response.status();
+        return Err(malformed(&format!("{status} to a request for a WebSocket")));
     }
-    let (mut head, incoming) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     hop::strip(&mut head.headers);
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let idle = (!is_event_stream(&head.headers)).then_some(route.timeouts.upstream_idle);
     Ok(Outcome::Reply(Response::from_parts(
         head,
-        ReplyBody::upstream(incoming, lease, idle),
+        ReplyBody::upstream(body, lease, idle),
     )))
 }
 
-fn switch(
-    mut response: Response<Incoming>,
-    lease: Lease,
-    upgrade: Option<(OnUpgrade, Upgrade)>,
-) -> Result<Outcome, ProxyError> {
-    let Some((client, upgrade)) = upgrade else {
-        return Err(ProxyError::Malformed(
-            "101 to a request that asked for no upgrade".to_owned(),
-        ));
-    };
+/// The client's response out of a 101.
+fn switch(mut response: Response<()>, upgrade: Upgrade) -> Result<Response<()>, ProxyError> {
     if !hop::has_token(response.headers(), &header::UPGRADE, "websocket") {
-        return Err(ProxyError::Malformed(
-            "101 to a protocol other than websocket".to_owned(),
-        ));
+        return Err(malformed("101 to a protocol other than websocket"));
     }
-    let upstream = hyper::upgrade::on(&mut response);
-    lease.detach();
-    let mut answer = Response::new(());
-    std::mem::swap(answer.headers_mut(), response.headers_mut());
-    hop::strip(answer.headers_mut());
-    *answer.status_mut() = upgrade::response(answer.headers_mut(), upgrade);
-    Ok(Outcome::Tunnel(answer, Ends { client, upstream }))
+    hop::strip(response.headers_mut());
+    *response.status_mut() = upgrade::response(response.headers_mut(), upgrade);
+    Ok(response)
+}
+
+fn malformed(why: &str) -> ProxyError {
+    ProxyError::Malformed(why.to_owned())
 }
 
 /// An event stream may be silent for as long as it likes.

@@ -14,9 +14,9 @@ use tracing::{debug, warn};
 
 use super::forward::forward;
 use super::reply::{Reply, ReplyBody};
-use super::{respond, tunnel};
+use super::{admit, respond, tunnel};
 use crate::config::{Action, Limits};
-use crate::ctx::{Conn, RequestCtx, Worker};
+use crate::ctx::{Conn, Flow, RequestCtx, Worker};
 use crate::error::{Fault, ProxyError};
 use crate::http::hop;
 use crate::http::host::{self, Host};
@@ -25,6 +25,7 @@ use crate::http::upgrade::{self, Upgrade};
 use crate::http1::Refusal;
 use crate::http2;
 use crate::linger::ClientBody;
+use crate::observe::Count;
 use crate::snapshot::Snapshot;
 
 /// How a request ends.
@@ -35,21 +36,24 @@ pub(super) enum Outcome {
     Tunnel(Response<()>, tunnel::Ends),
 }
 
-/// Answers one request. Every error is a response.
+/// Answers one request. Every error is a response. Over HTTP/2, `flow` tells whether the client takes it.
 ///
 /// # Errors
 /// None.
 pub async fn handle(
     worker: Rc<Worker>,
     conn: Rc<Conn>,
+    flow: Option<Rc<Flow>>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let snapshot = worker.snapshot();
     let expects = hop::has_token(request.headers(), &header::EXPECT, "100-continue");
-    let request = request.map(|incoming| ClientBody::new(incoming, expects));
+    let request = request.map(|incoming| ClientBody::new(incoming, expects, conn.h2));
     let asks = respond::Asks::of(&request);
     let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let mut ctx = RequestCtx::begin(worker, Rc::clone(&conn), &request);
+    // Whoever breaks the rules once is not waited for to do it again.
+    let mut ends = false;
     let response = match serve(&snapshot, &mut ctx, request).await {
         Ok(Outcome::Reply(response)) => response,
         Ok(Outcome::Tunnel(response, ends)) => {
@@ -58,8 +62,13 @@ pub async fn handle(
             return Ok(response.map(|()| Reply::none()));
         }
         Err(error) => {
+            ctx.worker.counters.add(Count::of(&error));
             log(&ctx, &error);
             ctx.reason = Some(error.to_string());
+            ends = matches!(
+                error,
+                ProxyError::BadRequest(_) | ProxyError::Refused(_) | ProxyError::MethodRefused
+            );
             respond::error(&snapshot, &asks, &ctx, &error)
         }
     };
@@ -69,13 +78,16 @@ pub async fn handle(
     } else {
         response
     };
-    let mut response = response.map(|body| Reply::new(body, ctx));
-    if conn.intake.settle() {
+    let mut response = response.map(|body| Reply::new(body, flow, ctx));
+    let most = snapshot.config.limits.requests_per_connection;
+    ends |= conn.intake.settle();
+    ends |= most.is_some_and(|most| conn.intake.begun() >= most);
+    if ends && !conn.h2 {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
-        if let Some(upgrade) = upgrade {
-            tokio::task::spawn_local(end(upgrade));
-        }
+    }
+    if let Some(upgrade) = upgrade {
+        tokio::task::spawn_local(end(upgrade));
     }
     Ok(response)
 }
@@ -83,12 +95,13 @@ pub async fn handle(
 async fn serve(
     snapshot: &Arc<Snapshot>,
     ctx: &mut RequestCtx,
-    request: Request<ClientBody>,
+    mut request: Request<ClientBody>,
 ) -> Result<Outcome, ProxyError> {
     if ctx.conn.h2 {
         bound(&snapshot.config.limits, &request)?;
         http2::check(&request).map_err(ProxyError::BadRequest)?;
     }
+    let last = request.method() == Method::OPTIONS && !hop::may_forward(request.headers_mut());
     let upgrade = upgrade::wanted(&request);
     let method = method(&request, upgrade)?;
     target::check(&request).map_err(ProxyError::BadRequest)?;
@@ -96,9 +109,17 @@ async fn serve(
     if let Some(port) = snapshot.https_port.filter(|_| !ctx.conn.tls) {
         return respond::to_https(&request, &host, port).map(Outcome::Reply);
     }
-    let route = &snapshot.config.routes[find(snapshot, &host, request.uri().path(), &method)?];
+    if last {
+        return Ok(Outcome::Reply(respond::options()));
+    }
+    let index = find(snapshot, &host, request.uri().path(), &method)?;
+    let route = &snapshot.config.routes[index];
+    admit::by_rate(snapshot, index, ctx, request.headers())?;
     match &route.action {
-        Action::Proxy(upstream) => forward(snapshot, route, *upstream, ctx, request, upgrade).await,
+        Action::Proxy(upstream) => {
+            ctx.place = admit::by_load(snapshot, ctx)?;
+            forward(snapshot, route, *upstream, ctx, request, upgrade).await
+        }
         Action::Redirect { location, status } => {
             respond::redirect(&request, &host, location, *status).map(Outcome::Reply)
         }
@@ -176,6 +197,15 @@ fn log(ctx: &RequestCtx, error: &ProxyError) {
         .map_or("", |peer| peer.display.as_str());
     let status = error.status().as_u16();
     match error.fault() {
+        // Which may be a thousand times a second.
+        Fault::Internal if error.retry_after().is_some() => {
+            if matches!(error, ProxyError::OutOfDescriptors(_))
+                && ctx.worker.load.exhausted.begins()
+            {
+                warn!(reason = %error, "out of descriptors: requests are answered with 503");
+            }
+            debug!(id = %ctx.id, status, upstream, reason = %error, "request shed");
+        }
         Fault::Client => debug!(id = %ctx.id, status, reason = %error, "request refused"),
         Fault::Upstream | Fault::Internal => {
             warn!(id = %ctx.id, status, upstream, reason = %error, "request failed")

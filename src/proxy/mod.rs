@@ -1,5 +1,6 @@
 //! The request path.
 
+mod admit;
 mod forward;
 mod handle;
 mod hold;
@@ -10,18 +11,3 @@ mod tunnel;
 
 pub use handle::handle;
 pub use refuse::{cut_off, refuse, refused};
-
-/// An error with all of its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}

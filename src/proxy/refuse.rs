@@ -8,7 +8,7 @@ use super::respond::Page;
 use crate::ctx::{Conn, Worker};
 use crate::http1::Refusal;
 use crate::http2::Misuse;
-use crate::observe::AccessRecord;
+use crate::observe::{AccessRecord, Count};
 
 /// Logs what was refused and returns the answer, which the connection ends with. `head` is as much of it as is known.
 pub fn refuse(worker: &Worker, conn: &Conn, head: &[u8], refusal: Refusal) -> Vec<u8> {
@@ -20,10 +20,15 @@ pub fn refuse(worker: &Worker, conn: &Conn, head: &[u8], refusal: Refusal) -> Ve
     } else {
         &page
     };
+    worker.counters.add(Count::of_refusal(refusal));
     record(worker, conn, line, status, refusal.why(), &id, body.len());
     let date = httpdate::fmt_http_date(SystemTime::now());
+    let retry = match status {
+        StatusCode::TOO_MANY_REQUESTS => "retry-after: 1\r\n",
+        _ => "",
+    };
     format!(
-        "HTTP/1.1 {status}\r\ndate: {date}\r\nconnection: close\r\ncache-control: no-store\r\n\
+        "HTTP/1.1 {status}\r\ndate: {date}\r\nconnection: close\r\ncache-control: no-store\r\n{retry}\
          content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{body}",
         length = page.len(),
     )
@@ -39,6 +44,7 @@ pub fn cut_off(worker: &Worker, conn: &Conn, misuse: Misuse) {
 /// Logs what hyper found to be no request, and answered by itself.
 pub fn refused(worker: &Worker, conn: &Conn, why: &str) {
     let id = worker.ids.next();
+    worker.counters.add(Count::RefusedForm);
     record(worker, conn, b"", StatusCode::BAD_REQUEST, why, &id, 0);
 }
 
@@ -51,6 +57,7 @@ fn record(
     id: &crate::observe::RequestId,
     sent: usize,
 ) {
+    worker.counters.add(Count::of_response(Some(status)));
     if !worker.log.is_on() {
         return;
     }

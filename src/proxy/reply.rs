@@ -1,21 +1,24 @@
 //! The body of a response on its way to the client.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::body::IdleTimer;
-use crate::ctx::RequestCtx;
-use crate::upstream::Lease;
+use crate::ctx::{Flow, RequestCtx};
+use crate::observe::Count;
+use crate::upstream::{self, Lease};
 
 /// A response's body, and the request that it answers: dropping it ends the request.
 #[derive(Debug)]
 pub struct Reply {
     body: ReplyBody,
+    /// Over HTTP/2 only
+    flow: Option<Rc<Flow>>,
     ctx: Option<RequestCtx>,
 }
 
@@ -30,9 +33,10 @@ pub(super) enum ReplyBody {
 /// A body that streams from a peer.
 #[derive(Debug)]
 pub(super) struct Streamed {
-    incoming: Incoming,
-    /// Given back with the last byte; dropped with it missing, it closes the connection
-    lease: Option<Lease>,
+    /// Dropped before its end, it closes the connection. `None` after its end
+    body: Option<(upstream::Body, Lease)>,
+    /// Why it broke off, until that is told
+    broke: Option<upstream::BodyError>,
     idle: IdleTimer,
 }
 
@@ -40,7 +44,7 @@ pub(super) struct Streamed {
 #[derive(Debug)]
 pub enum ReplyError {
     /// The upstream broke off
-    Upstream(hyper::Error),
+    Upstream(upstream::BodyError),
     /// The upstream stalled for `timeouts.upstream_idle`
     Idle(Duration),
 }
@@ -49,7 +53,7 @@ impl std::fmt::Display for ReplyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Upstream(error) => {
-                write!(f, "upstream broke off in mid-body: {}", super::chain(error))
+                write!(f, "upstream broke off in mid-body: {error}")
             }
             Self::Idle(limit) => write!(
                 f,
@@ -62,15 +66,15 @@ impl std::fmt::Display for ReplyError {
 impl std::error::Error for ReplyError {}
 
 impl ReplyBody {
-    /// What `incoming` yields, over the connection that `lease` holds. `idle` bounds the time between two reads.
-    pub(super) fn upstream(incoming: Incoming, lease: Lease, idle: Option<Duration>) -> Self {
-        if incoming.is_end_stream() {
-            lease.finish();
+    /// What `body` yields, over the connection that `lease` is for. `idle` bounds the time between two reads.
+    pub(super) fn upstream(body: upstream::Body, lease: Lease, idle: Option<Duration>) -> Self {
+        if body.is_end_stream() {
+            lease.finish(body);
             return Self::Empty;
         }
         Self::Upstream(Streamed {
-            incoming,
-            lease: Some(lease),
+            body: Some((body, lease)),
+            broke: None,
             idle: IdleTimer::new(idle),
         })
     }
@@ -78,15 +82,26 @@ impl ReplyBody {
 
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Some(error) = self.broke.take() {
+            return Poll::Ready(Some(Err(ReplyError::Upstream(error))));
+        }
+        let Some((body, _)) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.stop();
-                if self.incoming.is_end_stream() {
+                if body.is_end_stream() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ReplyError::Upstream(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                // Resetting a stream throws away what waits to be sent on it: that goes first.
+                self.broke = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
@@ -99,17 +114,18 @@ impl Streamed {
     }
 
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish();
+        if let Some((body, lease)) = self.body.take() {
+            lease.finish(body);
         }
     }
 }
 
 impl Reply {
     /// The body of the response to the request of `ctx`.
-    pub(super) fn new(body: ReplyBody, ctx: RequestCtx) -> Self {
+    pub(super) fn new(body: ReplyBody, flow: Option<Rc<Flow>>, ctx: RequestCtx) -> Self {
         Self {
             body,
+            flow,
             ctx: Some(ctx),
         }
     }
@@ -118,6 +134,7 @@ impl Reply {
     pub(super) fn none() -> Self {
         Self {
             body: ReplyBody::Empty,
+            flow: None,
             ctx: None,
         }
     }
@@ -137,6 +154,9 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if let Some(flow) = &self.flow {
+            flow.ask();
+        }
         let polled = match &mut self.body {
             ReplyBody::Empty => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
@@ -148,11 +168,11 @@ impl Body for Reply {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(flow) = &self.flow {
+                    flow.give();
+                }
                 if let (Some(data), Some(ctx)) = (frame.data_ref(), &mut self.ctx) {
                     ctx.sent += data.len() as u64;
-                    if let Some(uptake) = &ctx.uptake {
-                        uptake.give();
-                    }
                 }
             }
             Poll::Ready(Some(Err(error))) => {
@@ -167,11 +187,7 @@ impl Body for Reply {
                 self.note(|| reason);
                 self.body = ReplyBody::Empty;
             }
-            Poll::Ready(None) | Poll::Pending => {
-                if let Some(uptake) = self.ctx.as_ref().and_then(|ctx| ctx.uptake.as_ref()) {
-                    uptake.taken();
-                }
-            }
+            Poll::Ready(None) | Poll::Pending => {}
         }
         polled
     }
@@ -180,7 +196,7 @@ impl Body for Reply {
         match &self.body {
             ReplyBody::Empty => true,
             ReplyBody::Full(bytes) => bytes.is_empty(),
-            ReplyBody::Upstream(streamed) => streamed.incoming.is_end_stream(),
+            ReplyBody::Upstream(streamed) => streamed.body.is_none(),
         }
     }
 
@@ -188,7 +204,10 @@ impl Body for Reply {
         match &self.body {
             ReplyBody::Empty => SizeHint::with_exact(0),
             ReplyBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            ReplyBody::Upstream(streamed) => streamed.incoming.size_hint(),
+            ReplyBody::Upstream(streamed) => match &streamed.body {
+                Some((body, _)) => body.size_hint(),
+                None => SizeHint::with_exact(0),
+            },
         }
     }
 }
@@ -198,22 +217,23 @@ impl Drop for Reply {
         let unfinished = match &self.body {
             ReplyBody::Empty => false,
             ReplyBody::Full(bytes) => !bytes.is_empty(),
-            ReplyBody::Upstream(streamed) => streamed.lease.is_some(),
+            ReplyBody::Upstream(streamed) => streamed.body.is_some(),
         };
-        if unfinished && let Some(ctx) = &mut self.ctx {
-            ctx.cut_short = true;
-            let given_up = ctx
-                .uptake
-                .as_ref()
-                .is_some_and(|uptake| uptake.is_given_up());
-            ctx.reason.get_or_insert_with(|| {
-                let why = if given_up {
-                    "client stopped reading in mid-response"
-                } else {
-                    "client went away in mid-response"
-                };
-                why.to_owned()
-            });
+        let stalled = self.flow.as_ref().is_some_and(|flow| flow.has_stalled());
+        let Some(ctx) = &mut self.ctx else { return };
+        if stalled {
+            ctx.worker.counters.add(Count::CutResponse);
         }
+        if !stalled && !unfinished {
+            return;
+        }
+        ctx.cut_short = true;
+        let why = if stalled || ctx.conn.activity.has_given_up() {
+            "client read nothing for timeouts.response_write_idle"
+        } else {
+            "client went away in mid-response"
+        };
+        // Where it is an error that was to be told, that stands.
+        ctx.reason.get_or_insert_with(|| why.to_owned());
     }
 }

@@ -136,6 +136,18 @@ fn moved(location: &str, status: StatusCode) -> Result<Response<ReplyBody>, Prox
     Ok(response)
 }
 
+/// The answer to an OPTIONS that must not be forwarded any further.
+pub(super) fn options() -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
+/// What is passed on: everything but TRACE and a bare CONNECT.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// A route's fixed response.
 pub(super) fn fixed(
     status: StatusCode,
@@ -173,15 +185,11 @@ pub(super) fn error(
     );
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match error {
-        ProxyError::MethodRefused => {
-            let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-            headers.insert(header::ALLOW, allowed);
-        }
-        ProxyError::AppDown(_) => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        _ => {}
+    if matches!(error, ProxyError::MethodRefused) {
+        headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

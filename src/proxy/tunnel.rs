@@ -1,22 +1,31 @@
 //! A tunnel: bytes both ways between two upgraded connections, each direction closed by itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::ctx::RequestCtx;
+use crate::observe::Count;
+use crate::stream::Stream;
 
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
 /// Chunks moved in one direction before other connections of the worker get their turn.
 const TURN: usize = 8;
+/// How often a quiet tunnel is looked at before it is ended.
+const LOOKS: u32 = 4;
+/// What the ends of such a one have to be told.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// What is read lands here, and only what the other side does not take at once is kept by its tunnel: an idle tunnel
@@ -24,29 +33,46 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// The two connections of a tunnel, each about to be upgraded.
+/// The two connections of a tunnel.
 pub(super) struct Ends {
+    /// About to be upgraded
     pub(super) client: OnUpgrade,
-    pub(super) upstream: OnUpgrade,
+    pub(super) upstream: Stream,
+    /// What the upstream said right behind its response's head
+    pub(super) early: Bytes,
+    /// How long it may be quiet
+    pub(super) idle: Duration,
 }
 
 /// Runs a tunnel by itself. The request that began it is logged when it ends.
-pub(super) fn spawn(ends: Ends, ctx: RequestCtx) {
+pub(super) fn spawn(ends: Ends, mut ctx: RequestCtx) {
     let guard = ctx.worker.tunnel();
+    // It may last for days, and is no work for the app most of the time.
+    ctx.place = None;
     let mut counted = Counted {
         moved: Moved::default(),
         ctx,
     };
     tokio::task::spawn_local(async move {
         let _guard = guard;
-        let (client, upstream) = match tokio::try_join!(ends.client, ends.upstream) {
-            Ok(ends) => ends,
+        let client = match ends.client.await {
+            Ok(client) => client,
             Err(error) => {
-                return counted.broke(format!("upgrade failed: {}", super::chain(&error)));
+                return counted.broke(format!("upgrade failed: {}", crate::error::chain(&error)));
             }
         };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        if let Err(error) = run(&mut client, &mut upstream, &mut counted.moved).await {
+        let (mut client, mut upstream) = (TokioIo::new(client), ends.upstream);
+        let ended = tokio::select! {
+            ended = run(&mut client, &mut upstream, ends.early, &counted.moved) => ended,
+            () = quiet(&counted.moved, ends.idle) => {
+                counted.ctx.worker.counters.add(Count::CutTunnel);
+                counted.broke(format!("tunnel quiet for timeouts.tunnel_idle ({:?})", ends.idle));
+                let goodbye = async { tokio::join!(client.shutdown(), upstream.shutdown()) };
+                let _ = timeout(GOODBYE, goodbye).await;
+                return;
+            }
+        };
+        if let Err(error) = ended {
             debug!(id = %counted.ctx.id, %error, "tunnel broken");
             counted.broke(format!("tunnel broken: {error}"));
         }
@@ -67,34 +93,60 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.ctx.tunnelled = self.moved.up;
-        self.ctx.sent = self.moved.down;
+        self.ctx.tunnelled = self.moved.up.get();
+        self.ctx.sent = self.moved.down.get();
     }
 }
 
 /// Bytes that a tunnel has moved.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {
     /// From the client
-    pub(super) up: u64,
+    pub(super) up: Cell<u64>,
     /// To the client
-    pub(super) down: u64,
+    pub(super) down: Cell<u64>,
+}
+
+/// Waits until nothing has moved for `limit`, or a little longer: it looks a few times in that, and costs what moves nothing.
+async fn quiet(moved: &Moved, limit: Duration) {
+    let mut quiet = 0;
+    while quiet < LOOKS {
+        let before = (moved.up.get(), moved.down.get());
+        sleep(limit / LOOKS).await;
+        quiet = if before == (moved.up.get(), moved.down.get()) {
+            quiet + 1
+        } else {
+            0
+        };
+    }
 }
 
 /// Copies both ways until both directions have ended. The end of one is passed on and leaves the other open, as TCP and
-/// TLS allow. `moved` counts along, so that a tunnel that is cut off is counted too.
+/// TLS allow. `early` was read from the upstream already. `moved` counts along, so that a tunnel that is cut off is
+/// counted too.
 ///
 /// # Errors
 /// The first error of either side, after which neither is of use.
-pub(super) async fn run<A, B>(client: &mut A, upstream: &mut B, moved: &mut Moved) -> io::Result<()>
+pub(super) async fn run<A, B>(
+    client: &mut A,
+    upstream: &mut B,
+    early: Bytes,
+    moved: &Moved,
+) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Direction::default(), Direction::default());
+    moved.down.set(moved.down.get() + early.len() as u64);
+    let mut up = Direction::default();
+    let mut down = Direction {
+        unflushed: !early.is_empty(),
+        pending: early.into(),
+        ..Direction::default()
+    };
     poll_fn(|cx| {
-        let up_ended = up.poll(cx, client, upstream, &mut moved.up)?;
-        let down_ended = down.poll(cx, upstream, client, &mut moved.down)?;
+        let up_ended = up.poll(cx, client, upstream, &moved.up)?;
+        let down_ended = down.poll(cx, upstream, client, &moved.down)?;
         if up_ended.is_ready() && down_ended.is_ready() {
             Poll::Ready(Ok(()))
         } else {
@@ -126,7 +178,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        moved: &mut u64,
+        moved: &Cell<u64>,
     ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
@@ -152,7 +204,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        moved: &mut u64,
+        moved: &Cell<u64>,
     ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
@@ -183,7 +235,7 @@ impl Direction {
                 self.phase = Phase::Closing;
                 return Poll::Ready(Ok(()));
             }
-            *moved += rest.len() as u64;
+            moved.set(moved.get() + rest.len() as u64);
             self.unflushed = true;
             while !rest.is_empty() {
                 match write(cx, to, rest)? {
@@ -221,8 +273,10 @@ mod tests {
         let (mut client, mut near) = duplex(1000);
         let (mut far, mut app) = duplex(1000);
         let tunnel = async {
-            let mut moved = Moved::default();
-            run(&mut near, &mut far, &mut moved).await.unwrap();
+            let moved = Moved::default();
+            run(&mut near, &mut far, Bytes::new(), &moved)
+                .await
+                .unwrap();
             moved
         };
         let talk = async {
@@ -239,7 +293,7 @@ mod tests {
         };
         let (moved, (asked, answered)) = tokio::join!(tunnel, talk);
         assert_eq!((asked.as_str(), answered.as_str()), ("question", "answer"));
-        assert_eq!(moved, Moved { up: 8, down: 6 });
+        assert_eq!((moved.up.get(), moved.down.get()), (8, 6));
     }
 
     #[tokio::test]
@@ -248,8 +302,10 @@ mod tests {
         let (mut far, mut app) = duplex(64);
         let sent: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
         let tunnel = async {
-            let mut moved = Moved::default();
-            run(&mut near, &mut far, &mut moved).await.unwrap();
+            let moved = Moved::default();
+            run(&mut near, &mut far, Bytes::new(), &moved)
+                .await
+                .unwrap();
         };
         let send = async {
             client.write_all(&sent).await.unwrap();
@@ -271,14 +327,33 @@ mod tests {
         assert_eq!(got, sent);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_is_quiet_when_nothing_has_moved_for_long() {
+        let moved = Moved::default();
+        let start = tokio::time::Instant::now();
+        let talk = async {
+            for _ in 0..10 {
+                sleep(Duration::from_secs(59)).await;
+                moved.down.set(moved.down.get() + 1);
+            }
+        };
+        tokio::join!(quiet(&moved, Duration::from_secs(60)), talk);
+        let seconds = start.elapsed().as_secs();
+        assert!((590 + 60..=590 + 76).contains(&seconds), "{seconds}");
+    }
+
     #[tokio::test]
     async fn a_side_that_breaks_ends_the_tunnel() {
         let (client, mut near) = duplex(64);
         let (mut far, app) = duplex(64);
         drop(app);
-        let mut moved = Moved::default();
+        let moved = Moved::default();
         let mut client = client;
         client.write_all(b"x").await.unwrap();
-        assert!(run(&mut near, &mut far, &mut moved).await.is_err());
+        assert!(
+            run(&mut near, &mut far, Bytes::new(), &moved)
+                .await
+                .is_err()
+        );
     }
 }

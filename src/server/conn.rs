@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,8 +24,10 @@ use super::streams::Streams;
 use super::watched::{Eye, Watched};
 use super::worker::Client;
 use crate::ctx::{Conn, Overdue, Worker};
+use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
 use crate::http2::{Gauge, Misuse};
+use crate::observe::Count;
 use crate::proxy;
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
@@ -34,10 +37,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GOODBYE: Duration = Duration::from_secs(1);
 /// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
 const STILL: Duration = Duration::from_secs(3);
-/// How long a client of HTTP/2 may leave a response standing.
-const UNTAKEN: Duration = Duration::from_secs(60);
-/// Streams at once. Browsers and libraries were made for about this many.
-const STREAMS: u32 = 128;
 /// Bytes of each response that wait for the client behind the one chunk that is being sent.
 const BEHIND: usize = 16 * 1024;
 const PLAINTEXT_ON_TLS: &[u8] =
@@ -108,6 +107,28 @@ async fn refuse_plaintext(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0; 4096]).await;
     let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
     let _ = stream.shutdown().await;
+}
+
+/// Answers a client that has too many connections already, and ends this one.
+pub(super) async fn turn_away(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+) {
+    let (mut stream, mut head) = (Stream::Tcp(stream), BytesMut::with_capacity(1024));
+    let asked = timeout(LINGER, stream.read_buf(&mut head)).await;
+    if asked.is_ok_and(|read| read.is_ok_and(|count| count > 0)) {
+        let conn = Conn::new(peer, local, false, false);
+        refuse(
+            &worker,
+            &conn,
+            &mut stream,
+            &head,
+            Refusal::TooManyConnections,
+        )
+        .await;
+    }
 }
 
 /// Plaintext: HTTP/2 with prior knowledge is told by its preface (RFC 9113 section 3.4).
@@ -190,10 +211,6 @@ async fn speak(
     head: Bytes,
     snapshot: &Snapshot,
 ) {
-    let service = {
-        let (worker, conn) = (Rc::clone(&worker), Rc::clone(&conn));
-        service_fn(move |request| proxy::handle(Rc::clone(&worker), Rc::clone(&conn), request))
-    };
     let limits = &snapshot.config.limits;
     let eye = if conn.h2 {
         Eye::Http2(Gauge::new())
@@ -211,15 +228,22 @@ async fn speak(
         Arc::clone(&conn.intake),
         eye,
     ));
+    let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
     if conn.h2 {
+        let idle = snapshot.config.timeouts.response_write_idle;
+        let streams = Streams::new(idle, &conn.activity);
+        let mut builder = http2::Builder::new(streams.clone());
+        let service = service_fn(move |request| {
+            let flow = Some(streams.begin());
+            proxy::handle(Rc::clone(&at), Rc::clone(&of), flow, request)
+        });
         let head = u32::try_from(limits.request_head).unwrap_or(u32::MAX);
-        let mut builder = http2::Builder::new(Streams::new(Rc::clone(&conn), UNTAKEN));
         builder
             .timer(TokioTimer::new())
             .enable_connect_protocol()
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(limits.streams)
             // The gauge counts resets, and forgives some: this would end whoever changes their mind at once.
-            .max_pending_accept_reset_streams(STREAMS as usize)
+            .max_pending_accept_reset_streams(limits.streams as usize)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .max_send_buf_size(BEHIND)
@@ -239,9 +263,11 @@ async fn speak(
             End::Malformed(why) => proxy::refused(&worker, &conn, why),
             _ => {}
         }
-        report(end);
+        report(&worker, end);
     } else {
         let mut builder = http1::Builder::new();
+        let service =
+            service_fn(move |request| proxy::handle(Rc::clone(&at), Rc::clone(&of), None, request));
         // Not `pipeline_flush`: it takes the bound off what is buffered for a client that does not read.
         builder
             .header_read_timeout(None)
@@ -271,7 +297,7 @@ async fn speak(
             End::Malformed(ref why) => proxy::refused(&worker, &conn, why),
             _ => {}
         }
-        report(end);
+        report(&worker, end);
     }
 }
 
@@ -296,6 +322,7 @@ enum End {
     Misused(Misuse),
     HeadTimeout,
     IdleTimeout,
+    WriteTimeout,
 }
 
 impl End {
@@ -303,9 +330,8 @@ impl End {
         match result {
             _ if let Some(misuse) = conn.activity.misuse() => Self::Misused(misuse),
             Ok(()) => Self::Done,
-            Err(error) if is_breach(&error) => Self::Malformed(proxy::chain(&error)),
-            Err(error) if error.is_parse() => Self::Malformed(proxy::chain(&error)),
-            Err(error) => Self::Broken(proxy::chain(&error)),
+            Err(error) if error.is_parse() || is_breach(&error) => Self::Malformed(chain(&error)),
+            Err(error) => Self::Broken(chain(&error)),
         }
     }
 }
@@ -317,7 +343,10 @@ fn is_breach(error: &hyper::Error) -> bool {
     cause.is_some_and(|cause: &h2::Error| cause.is_library() && cause.is_go_away())
 }
 
-fn report(end: End) {
+fn report(worker: &Worker, end: End) {
+    if end == End::WriteTimeout {
+        worker.counters.add(Count::CutResponse);
+    }
     match end {
         End::Done => {}
         End::Broken(error) => debug!(error, "client connection ended"),
@@ -326,6 +355,7 @@ fn report(end: End) {
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
+        End::WriteTimeout => debug!("client read nothing for timeouts.response_write_idle"),
     }
 }
 
@@ -340,10 +370,19 @@ async fn drive(
     let (mut leaving, mut cut) = (false, false);
     // What had moved when the timer of an HTTP/2 connection that is to end was last set.
     let mut still = None;
-    let (head_limit, idle_limit) = {
-        let timeouts = &worker.snapshot().config.timeouts;
-        (timeouts.request_head, timeouts.keepalive_idle)
+    let snapshot = worker.snapshot();
+    let (head_limit, idle_limit, write_limit) = {
+        let timeouts = &snapshot.config.timeouts;
+        (
+            timeouts.request_head,
+            timeouts.keepalive_idle,
+            timeouts.response_write_idle,
+        )
     };
+    // HTTP/1.1 is told with the last response.
+    let most = snapshot.config.limits.requests_per_connection;
+    let most = most.filter(|_| conn.h2).unwrap_or(u32::MAX);
+    drop(snapshot);
     // It never sleeps for longer than the shortest phase that may begin meanwhile.
     let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
     poll_fn(|cx| {
@@ -355,12 +394,12 @@ async fn drive(
         if let Some(refusal) = conn.intake.refusal()
             && !refusal.in_body()
             && conn.activity.is_between()
-            && conn.intake.has_written()
+            && conn.activity.has_written()
         {
             return Poll::Ready(End::Refused(refusal));
         }
         // Only now: a connection that had not read its first request yet would end without it.
-        if client.draining(cx) && !leaving {
+        if (client.draining(cx) || conn.intake.begun() >= most) && !leaving {
             leaving = true;
             if let Poll::Ready(result) = poll(cx, Say::GoAway) {
                 return Poll::Ready(End::of(conn, result));
@@ -374,11 +413,13 @@ async fn drive(
             cut = true;
             sleep.as_mut().reset(Instant::now() + GOODBYE + LINGER);
         }
-        // Nearly always a head arrives whole. Only one that does not has the timer moved for it.
-        if conn.activity.in_head() {
-            let due = Instant::now() + head_limit;
-            if sleep.deadline() > due {
-                sleep.as_mut().reset(due);
+        // Nearly always a head arrives whole, and the client takes what is written. Only when not is the timer moved.
+        for (waits, limit) in [
+            (conn.activity.in_head(), head_limit),
+            (!conn.activity.has_written(), write_limit),
+        ] {
+            if waits && sleep.deadline() > Instant::now() + limit {
+                sleep.as_mut().reset(Instant::now() + limit);
             }
         }
         while sleep.as_mut().poll(cx).is_ready() {
@@ -403,6 +444,20 @@ async fn drive(
                     GOODBYE
                 }
                 Overdue::Head => return Poll::Ready(End::HeadTimeout),
+                Overdue::Write => {
+                    conn.activity.doubt();
+                    if let Poll::Ready(result) = poll(cx, Say::Nothing) {
+                        return Poll::Ready(End::of(conn, result));
+                    }
+                    if conn.activity.overdue(&worker.snapshot().config.timeouts) != Overdue::Write {
+                        sleep.as_mut().reset(Instant::now());
+                        continue;
+                    }
+                    conn.activity.give_up();
+                    // It fails at once, and throws away what waits.
+                    let _ = poll(cx, Say::Nothing);
+                    return Poll::Ready(End::WriteTimeout);
+                }
                 Overdue::Idle if leaving => return Poll::Ready(End::IdleTimeout),
                 Overdue::Idle => {
                     // HTTP/1.1 ends at once; HTTP/2 says goodbye and has a moment for it.

@@ -1,5 +1,6 @@
 //! Listeners, workers and client connections.
 
+mod admission;
 mod conn;
 mod farewell;
 mod streams;

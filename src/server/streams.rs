@@ -1,65 +1,98 @@
-//! The tasks of an HTTP/2 connection's streams.
+//! The tasks of an HTTP/2 connection: one a stream, each with an eye on whether its client takes the response.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::body::IdleTimer;
-use crate::ctx::{Conn, Uptake};
+use tokio::task::spawn_local;
 
-/// Runs the streams of one connection on its thread, and ends those whose client does not take what is there for it.
+use crate::body::IdleTimer;
+use crate::ctx::{Activity, Flow};
+
+/// Runs them on the worker's thread. One that waits for its client longer than `limit` is dropped, which resets the stream:
+/// a window that stays shut would hold its response, and the upstream's connection behind that, for as long as the client
+/// likes. Clones are of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
-    conn: Rc<Conn>,
-    patience: Duration,
+    limit: Duration,
+    activity: Arc<Activity>,
+    /// Of the request that hyper has just handed over and is about to make a task of
+    next: Rc<RefCell<Option<Rc<Flow>>>>,
 }
 
 impl Streams {
-    /// Those of `conn`. A client may leave a response standing for `patience`.
-    pub(super) fn new(conn: Rc<Conn>, patience: Duration) -> Self {
-        Self { conn, patience }
+    /// For one connection.
+    pub(super) fn new(limit: Duration, activity: &Arc<Activity>) -> Self {
+        Self {
+            limit,
+            activity: Arc::clone(activity),
+            next: Rc::default(),
+        }
+    }
+
+    /// A request is about to have a task: what its body tells that.
+    pub(super) fn begin(&self) -> Rc<Flow> {
+        let flow = Rc::new(Flow::default());
+        self.next.replace(Some(Rc::clone(&flow)));
+        flow
     }
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
 where
-    F: Future + 'static,
+    F: Future<Output = ()> + 'static,
 {
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(attend(stream, Rc::clone(&self.conn), self.patience));
+    fn execute(&self, future: F) {
+        match self.next.take() {
+            Some(flow) => {
+                let activity = Arc::clone(&self.activity);
+                drop(spawn_local(guard(future, flow, activity, self.limit)));
+            }
+            // What moves the bytes of a tunnel.
+            None => drop(spawn_local(future)),
+        }
     }
 }
 
-/// Polls a stream to its end, or until its client has been waited for too long. Dropping it resets it, and frees what it
-/// holds of the upstream.
-fn attend<F: Future>(stream: F, conn: Rc<Conn>, patience: Duration) -> impl Future<Output = ()> {
+/// A timer is made only for a stream that has to wait for its client.
+fn guard(
+    stream: impl Future<Output = ()>,
+    flow: Rc<Flow>,
+    activity: Arc<Activity>,
+    limit: Duration,
+) -> impl Future<Output = ()> {
     // In a box: a stream is large, and would be moved, and so kept twice, otherwise.
     let mut stream = Box::pin(stream);
-    let mut timer = IdleTimer::new(Some(patience));
-    let mut uptake: Option<Rc<Uptake>> = None;
-    let mut given = None;
+    let mut idle = IdleTimer::new(Some(limit));
+    let mut turn = 0;
     poll_fn(move |cx| {
         if stream.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        // Put there by the request's context, which only the stream's own first poll can have made.
-        if uptake.is_none() {
-            uptake = conn.uptake.take();
-        }
-        let Some(uptake) = &uptake else {
+        let Some(now) = flow.waits() else {
+            idle.stop();
             return Poll::Pending;
         };
-        let waits = uptake.waits();
-        if waits != given {
-            timer.stop();
-            given = waits;
+        if now != turn {
+            turn = now;
+            idle.stop();
         }
-        if given.is_some() && timer.poll_expired(cx).is_some() {
-            uptake.give_up();
-            return Poll::Ready(());
+        match idle.poll_expired(cx) {
+            Some(_) if activity.has_written() => {
+                flow.stall();
+                Poll::Ready(())
+            }
+            // All streams wait for the connection then, which has a timer of its own.
+            Some(_) => {
+                idle.stop();
+                let _ = idle.poll_expired(cx);
+                Poll::Pending
+            }
+            None => Poll::Pending,
         }
-        Poll::Pending
     })
 }
 
@@ -71,45 +104,41 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(100);
-
-    fn conn() -> Rc<Conn> {
-        let local = ([127, 0, 0, 1], 1).into();
-        Rc::new(Conn::new(local, local, false, true))
-    }
+    const LIMIT: Duration = Duration::from_millis(100);
 
     #[tokio::test]
     async fn a_stream_that_is_left_standing_ends() {
-        let conn = conn();
-        let uptake = Rc::new(Uptake::default());
-        let stream = async {
-            conn.uptake.replace(Some(Rc::clone(&uptake)));
+        let flow = Rc::new(Flow::default());
+        let body = Rc::clone(&flow);
+        let stream = async move {
             // As long as something is taken, however slowly, it goes on.
             for _ in 0..4 {
-                uptake.give();
-                tokio::time::sleep(PATIENCE / 2).await;
+                body.ask();
+                body.give();
+                tokio::time::sleep(LIMIT / 2).await;
             }
             pending::<()>().await
         };
         let start = Instant::now();
-        attend(stream, Rc::clone(&conn), PATIENCE).await;
-        assert!(uptake.is_given_up());
-        assert!(start.elapsed() >= PATIENCE * 5 / 2, "{:?}", start.elapsed());
+        let activity = Arc::new(Activity::new(true));
+        guard(stream, Rc::clone(&flow), activity, LIMIT).await;
+        assert!(flow.has_stalled());
+        assert!(start.elapsed() >= LIMIT * 5 / 2, "{:?}", start.elapsed());
     }
 
     #[tokio::test]
     async fn one_that_waits_for_the_upstream_does_not() {
-        let conn = conn();
-        let uptake = Rc::new(Uptake::default());
-        let over = Cell::new(false);
-        let stream = async {
-            conn.uptake.replace(Some(Rc::clone(&uptake)));
-            uptake.give();
-            uptake.taken();
-            tokio::time::sleep(PATIENCE * 3).await;
-            over.set(true);
+        let (flow, over) = (Rc::new(Flow::default()), Rc::new(Cell::new(false)));
+        let (body, done) = (Rc::clone(&flow), Rc::clone(&over));
+        let stream = async move {
+            body.ask();
+            body.give();
+            body.ask();
+            tokio::time::sleep(LIMIT * 3).await;
+            done.set(true);
         };
-        attend(stream, Rc::clone(&conn), PATIENCE).await;
-        assert!(over.get() && !uptake.is_given_up());
+        let activity = Arc::new(Activity::new(true));
+        guard(stream, Rc::clone(&flow), activity, LIMIT).await;
+        assert!(over.get() && !flow.has_stalled());
     }
 }

@@ -147,9 +147,26 @@ impl Watched {
         }
     }
 
+    /// Fails where the client has not read for too long.
+    fn may_write(&self) -> io::Result<()> {
+        if self.activity.has_given_up() {
+            self.stream.reset_on_close();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    fn note<T>(&self, written: &Poll<io::Result<T>>) {
+        if written.is_pending() {
+            let unsent = || self.stream.unsent().unwrap_or_default();
+            self.activity.write_waits(unsent);
+        } else {
+            self.activity.wrote();
+        }
+    }
+
     /// What was written pays for what was read.
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        self.intake.set_blocked(written.is_pending());
+    fn earn(&self, written: &Poll<io::Result<usize>>) {
         if let (Poll::Ready(Ok(count)), Eye::Http2(_)) = (written, &self.eye) {
             self.activity.earn(*count as u32 / WORTH);
             self.activity.move_on();
@@ -223,8 +240,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.may_write()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(&written);
+        self.note(&written);
+        self.earn(&written);
         written
     }
 
@@ -233,8 +252,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.may_write()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(&written);
+        self.note(&written);
+        self.earn(&written);
         written
     }
 
@@ -243,10 +264,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.may_write()?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_pending() {
-            self.intake.set_blocked(true);
-        }
+        self.note(&flushed);
         flushed
     }
 

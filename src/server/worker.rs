@@ -3,10 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,11 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
+use super::admission::{Admission, Full, Permit};
 use super::conn;
-use crate::ctx;
-use crate::observe::{IdSource, LogBuffer, LogSink};
+use crate::ctx::{self, Load};
+use crate::observe::{Count, Counters, LogBuffer, LogSink};
 use crate::privilege::SockDiag;
 use crate::snapshot::Snapshot;
 
@@ -32,6 +33,8 @@ const LOG_DELAY: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How long accepting rests when descriptors or connections have run out.
 const REST: Duration = Duration::from_millis(20);
+/// Clients of one socket that are told at the same time that they have too many connections; others are just cut off.
+const TURNING_AWAY: usize = 32;
 
 /// What all workers share, none of it on the request path.
 #[derive(Debug)]
@@ -40,20 +43,19 @@ pub struct Shared {
     pub live: Arc<ArcSwap<Snapshot>>,
     /// Where access records go
     pub log: LogSink,
-    /// Client connections in all
-    connections: AtomicUsize,
-    /// Client connections by address; only counted when there is a limit
-    by_ip: Mutex<HashMap<IpAddr, usize>>,
+    load: Arc<Load>,
+    admission: Arc<Admission>,
 }
 
 impl Shared {
-    /// Nothing connected yet.
-    pub fn new(live: Arc<ArcSwap<Snapshot>>, log: LogSink) -> Self {
+    /// Nothing connected yet. `descriptors` is how many may be open.
+    pub fn new(live: Arc<ArcSwap<Snapshot>>, log: LogSink, descriptors: u64) -> Self {
+        let workers = live.load().config.server.workers;
         Self {
             live,
             log,
-            connections: AtomicUsize::new(0),
-            by_ip: Mutex::default(),
+            load: Arc::default(),
+            admission: Arc::new(Admission::new(descriptors, workers)),
         }
     }
 }
@@ -81,6 +83,8 @@ pub enum Command {
 pub struct WorkerHandle {
     /// Tells it what to do
     pub commands: mpsc::UnboundedSender<Command>,
+    /// What it has counted so far: see [`Totals`](crate::observe::Totals)
+    pub counters: Arc<Counters>,
     /// Joins when it has ended
     pub thread: JoinHandle<()>,
 }
@@ -97,6 +101,8 @@ pub fn start(
     let (commands, receiver) = mpsc::unbounded_channel();
     let runtime_error = io::Error::other;
     let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let counters = Arc::new(Counters::default());
+    let counting = Arc::clone(&counters);
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
@@ -106,7 +112,7 @@ pub fn start(
             {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(run(shared, receiver, sockets));
+                    runtime.block_on(run(shared, receiver, counting, sockets));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -114,19 +120,25 @@ pub fn start(
             }
         })?;
     started.recv().map_err(runtime_error)??;
-    Ok(WorkerHandle { commands, thread })
+    Ok(WorkerHandle {
+        commands,
+        counters,
+        thread,
+    })
 }
 
 async fn run(
     shared: Arc<Shared>,
     mut commands: mpsc::UnboundedReceiver<Command>,
+    counters: Arc<Counters>,
     sockets: Option<SockDiag>,
 ) {
     let log = Rc::new(LogBuffer::new(shared.log.clone()));
     let worker = Rc::new(ctx::Worker::new(
         Arc::clone(&shared.live),
         Rc::clone(&log),
-        IdSource::new(),
+        counters,
+        Arc::clone(&shared.load),
         sockets,
     ));
     let clients = Rc::new(Clients::default());
@@ -139,7 +151,13 @@ async fn run(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Listen { addr, tls, socket }) => {
-                    let door = Door { worker: Rc::clone(&worker), clients: Rc::clone(&clients), shared: Arc::clone(&shared), tls };
+                    let door = Door {
+                        worker: Rc::clone(&worker),
+                        clients: Rc::clone(&clients),
+                        admission: Arc::clone(&shared.admission),
+                        turning_away: Rc::default(),
+                        tls,
+                    };
                     match Accepting::start(door, socket) {
                         Ok(started) => drop(accepting.insert(addr, started)),
                         Err(error) => error!(%addr, %error, "cannot listen"),
@@ -167,7 +185,7 @@ async fn run(
 async fn flush(worker: Rc<ctx::Worker>) {
     loop {
         worker.unflushed.notified().await;
-        tokio::time::sleep(LOG_DELAY).await;
+        sleep(LOG_DELAY).await;
         worker.log.flush();
     }
 }
@@ -200,31 +218,44 @@ impl Drop for Accepting {
         self.task.abort();
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(Ok((stream, peer))) = self.listener.poll_accept(&mut cx) {
-            self.door.admit(stream, peer, None);
+            self.door.admit(stream, peer);
         }
     }
 }
 
-/// Accepts until aborted.
+/// Accepts until aborted. Whoever is not let in waits in the kernel's queue.
 async fn accept(listener: Rc<TcpListener>, door: Rc<Door>) {
-    let shared = &door.shared;
+    let admission = &door.admission;
     loop {
-        let (limit, per_ip) = {
-            let limits = &shared.live.load().config.limits;
-            (limits.connections, limits.connections_per_ip)
-        };
-        if limit.is_some_and(|limit| shared.connections.load(Ordering::Relaxed) >= limit) {
-            warn!(limit, "limits.connections reached: accepting rests");
-            while limit.is_some_and(|limit| shared.connections.load(Ordering::Relaxed) >= limit) {
-                tokio::time::sleep(REST).await;
+        if let Some(full) = door.full() {
+            door.tell(|| match full {
+                Full::Connections(limit) => {
+                    warn!(limit, "limits.connections reached: accepting rests");
+                }
+                Full::Descriptors(limit) => warn!(
+                    limit,
+                    "clients take half of the descriptors that RLIMIT_NOFILE allows: accepting rests"
+                ),
+            });
+            while door.full().is_some() {
+                sleep(REST).await;
             }
         }
         match listener.accept().await {
-            Ok((stream, peer)) => door.admit(stream, peer, per_ip),
+            Ok((stream, peer)) => {
+                let scarce = admission.is_scarce(&stream);
+                door.admit(stream, peer);
+                if scarce {
+                    door.tell(|| warn!("descriptors run out: accepting rests"));
+                    while admission.stays_scarce(&*listener) {
+                        sleep(REST).await;
+                    }
+                }
+            }
             Err(error) if gone(&error) => {}
             Err(error) => {
-                warn!(%error, "cannot accept: accepting rests");
-                tokio::time::sleep(REST).await;
+                door.tell(|| warn!(%error, "cannot accept: accepting rests"));
+                sleep(REST).await;
             }
         }
     }
@@ -243,22 +274,43 @@ fn gone(error: &io::Error) -> bool {
 struct Door {
     worker: Rc<ctx::Worker>,
     clients: Rc<Clients>,
-    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    /// Clients that are being told that they have too many connections
+    turning_away: Rc<Cell<usize>>,
     tls: bool,
 }
 
 impl Door {
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, per_ip: Option<usize>) {
-        let Some(permit) = Permit::take(&self.shared, peer.ip().to_canonical(), per_ip) else {
-            debug!(%peer, "connection refused: limits.connections_per_ip reached");
-            return;
-        };
+    fn full(&self) -> Option<Full> {
+        let limit = self.worker.live.load().config.limits.connections;
+        self.admission.full(limit)
+    }
+
+    /// That accepting rests, unless that is no news.
+    fn tell(&self, say: impl FnOnce()) {
+        self.worker.counters.add(Count::Rested);
+        if self.admission.rests.begins() {
+            say();
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else {
             return;
         };
+        let per_ip = {
+            let config = &self.worker.live.load().config;
+            let limit = config.limits.connections_per_ip;
+            // A proxy in front of this one brings everybody's.
+            limit.filter(|_| !config.server.trusts(peer.ip()))
+        };
+        let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
+            return self.turn_away(stream, peer, local);
+        };
         // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let client = self.clients.add(peer, local, permit);
+        self.worker.counters.add(Count::Accepted);
+        let client = self.clients.add(&self.worker, peer, local, permit);
         tokio::task::spawn_local(conn::serve(
             Rc::clone(&self.worker),
             client,
@@ -266,49 +318,19 @@ impl Door {
             self.tls,
         ));
     }
-}
 
-/// One connection's share of the limits.
-#[derive(Debug)]
-struct Permit {
-    shared: Arc<Shared>,
-    ip: Option<IpAddr>,
-}
-
-impl Permit {
-    fn take(shared: &Arc<Shared>, ip: IpAddr, per_ip: Option<usize>) -> Option<Self> {
-        if let Some(limit) = per_ip {
-            let mut by_ip = shared.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_ip.entry(ip).or_default();
-            if *count >= limit {
-                return None;
-            }
-            *count += 1;
+    /// A few are told why; those of TLS would have to be shaken hands with first.
+    fn turn_away(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        debug!(%peer, "connection refused: limits.connections_per_ip reached");
+        if self.tls || self.turning_away.get() >= TURNING_AWAY {
+            return self.worker.counters.add(Count::RefusedConnection);
         }
-        shared.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Self {
-            shared: Arc::clone(shared),
-            ip: per_ip.map(|_| ip),
-        })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Some(ip) = self.ip {
-            let mut by_ip = self
-                .shared
-                .by_ip
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = by_ip.get_mut(&ip) {
-                *count -= 1;
-                if *count == 0 {
-                    by_ip.remove(&ip);
-                }
-            }
-        }
+        let (worker, turning_away) = (Rc::clone(&self.worker), Rc::clone(&self.turning_away));
+        turning_away.set(turning_away.get() + 1);
+        tokio::task::spawn_local(async move {
+            conn::turn_away(worker, stream, peer, local).await;
+            turning_away.set(turning_away.get() - 1);
+        });
     }
 }
 
@@ -321,7 +343,13 @@ struct Clients {
 }
 
 impl Clients {
-    fn add(&self, peer: SocketAddr, local: SocketAddr, permit: Permit) -> Rc<Client> {
+    fn add(
+        &self,
+        worker: &ctx::Worker,
+        peer: SocketAddr,
+        local: SocketAddr,
+        permit: Permit,
+    ) -> Rc<Client> {
         let mut list = self.list.borrow_mut();
         if list.len() == list.capacity() {
             list.retain(|client| client.strong_count() > 0);
@@ -333,6 +361,7 @@ impl Clients {
             draining: Rc::clone(&self.draining),
             waker: RefCell::new(None),
             live: Rc::clone(&self.live),
+            counters: Arc::clone(&worker.counters),
             _permit: permit,
         });
         list.push(Rc::downgrade(&client));
@@ -361,6 +390,7 @@ pub(super) struct Client {
     draining: Rc<Cell<bool>>,
     waker: RefCell<Option<Waker>>,
     live: Rc<Cell<usize>>,
+    counters: Arc<Counters>,
     _permit: Permit,
 }
 
@@ -384,5 +414,6 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.live.set(self.live.get() - 1);
+        self.counters.add(Count::Ended);
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -26,6 +27,7 @@ pub(super) async fn connect(
             peer.works();
             Ok(stream)
         }
+        Ok(Err(error)) if exhausted(&error) => Err(ProxyError::OutOfDescriptors(error)),
         Ok(Err(error)) => {
             peer.failed();
             Err(ProxyError::Connect(error))
@@ -35,6 +37,12 @@ pub(super) async fn connect(
             Err(ProxyError::ConnectTimeout(limit))
         }
     }
+}
+
+/// Whether it is this process, or this machine, that has no descriptor left. The peer has no part in it.
+fn exhausted(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 async fn dial(peer: &Peer, tls: Option<&Arc<ClientConfig>>) -> io::Result<Stream> {

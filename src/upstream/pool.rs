@@ -5,16 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
 
+use super::body::{Body, Kind};
 use super::connect::connect;
 use super::far_end::{FarEnd, Owner};
 use super::group::Upstream;
 use super::guard::Guard;
+use super::h1::{self, Left};
 use super::peer::Peer;
 use crate::body::RequestBody;
 use crate::config::PeerProtocol;
@@ -22,6 +23,7 @@ use crate::error::ProxyError;
 use crate::exec::LocalExec;
 use crate::http::hop;
 use crate::privilege::SockDiag;
+use crate::stream::Stream;
 
 /// Without a `Keep-Alive: timeout` of the peer: Node's default is 5 s.
 const DEFAULT_IDLE: Duration = Duration::from_secs(4);
@@ -35,11 +37,7 @@ const MAX_KEPT: usize = 512;
 /// request all the same.
 const LOOKS: [u64; 7] = [1, 1, 2, 4, 8, 16, 20];
 
-/// Bytes of a response read ahead of a client that is slow to take them: it holds about three times as many in all. Also
-/// the longest head of a response. hyper's own default comes to more than a megabyte for each such client.
-const READ_AHEAD: usize = 64 * 1024;
-
-/// The same for each stream of an HTTP/2 peer.
+/// Bytes of a response read ahead of a client that is slow to take them, for each stream of an HTTP/2 peer.
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 /// The streams together are not bounded: clients that do not read would use that bound up, and all others would wait for
 /// them (RFC 9113 section 5.2.2). This is the most that there is.
@@ -69,8 +67,7 @@ struct Origin {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
-    task: AbortHandle,
+    connection: Box<h1::Connection>,
     origin: Rc<Origin>,
     until: Instant,
 }
@@ -79,9 +76,31 @@ struct Idle {
 #[derive(Debug)]
 pub struct SendError {
     /// Why
-    pub error: hyper::Error,
+    pub fault: SendFault,
     /// The request itself, where not a byte of it was written
     pub unsent: Option<Request<RequestBody>>,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SendFault {
+    /// The peer closed the connection, and had not answered a byte
+    Closed,
+    /// It closed or broke the connection in the middle of the response's head
+    Cut,
+    /// The response is not HTTP
+    Malformed(String),
+    /// The request's own body broke off
+    Body,
+}
+
+/// What a peer answered with.
+#[derive(Debug)]
+pub enum Answer {
+    /// A response
+    Response(Response<Body>),
+    /// A response, after which the connection is a tunnel. The bytes came right behind its head
+    Switched(Response<()>, Stream, Bytes),
 }
 
 impl Pool {
@@ -127,14 +146,13 @@ impl Pool {
             owner: Cell::new(None),
         });
         self.look_early(&upstream.guard, peer, &origin).await?;
-        let io = TokioIo::new(stream);
         let broken = |error: hyper::Error| ProxyError::Connect(std::io::Error::other(error));
         let channel = match peer.protocol {
             PeerProtocol::H2c => {
                 let (sender, connection) = http2::Builder::new(LocalExec)
                     .initial_stream_window_size(H2_STREAM_WINDOW)
                     .initial_connection_window_size(H2_CONNECTION_WINDOW)
-                    .handshake(io)
+                    .handshake(TokioIo::new(stream))
                     .await
                     .map_err(broken)?;
                 tokio::task::spawn_local(async move {
@@ -146,16 +164,7 @@ impl Pool {
                 Channel::H2(sender)
             }
             PeerProtocol::Http1 | PeerProtocol::Https => {
-                let (sender, connection) = http1::Builder::new()
-                    .max_buf_size(READ_AHEAD)
-                    .handshake(io)
-                    .await
-                    .map_err(broken)?;
-                let task = tokio::task::spawn_local(async move {
-                    // The request in flight is told by its own channel.
-                    let _ = connection.with_upgrades().await;
-                });
-                Channel::H1(Some((sender, task.abort_handle())))
+                Channel::H1(Some(Box::new(h1::Connection::new(stream))))
             }
         };
         Ok(Lease {
@@ -212,12 +221,10 @@ impl Pool {
                 slot.h2 = None;
             }
             let now = Instant::now();
-            while let Some(idle) = slot.idle.pop() {
-                if idle.until > now && idle.sender.is_ready() {
-                    let channel = Channel::H1(Some((idle.sender, idle.task)));
-                    return Some((channel, idle.origin));
+            while let Some(mut idle) = slot.idle.pop() {
+                if idle.until > now && idle.connection.is_quiet() {
+                    return Some((Channel::H1(Some(idle.connection)), idle.origin));
                 }
-                idle.task.abort();
             }
             None
         })?;
@@ -234,21 +241,17 @@ impl Pool {
     fn put(
         &self,
         peer: &Peer,
-        sender: http1::SendRequest<RequestBody>,
-        task: AbortHandle,
+        connection: Box<h1::Connection>,
         origin: Rc<Origin>,
         idle: Duration,
     ) {
         self.slot(peer, |slot| {
             if slot.idle.len() < MAX_KEPT {
                 slot.idle.push(Idle {
-                    sender,
-                    task,
+                    connection,
                     origin,
                     until: Instant::now() + idle,
                 });
-            } else {
-                task.abort();
             }
         });
     }
@@ -265,13 +268,8 @@ impl Pool {
     pub fn sweep(&self) {
         let now = Instant::now();
         for slot in self.peers.borrow_mut().iter_mut() {
-            slot.idle.retain(|idle| {
-                let keep = idle.until > now && !idle.sender.is_closed();
-                if !keep {
-                    idle.task.abort();
-                }
-                keep
-            });
+            slot.idle
+                .retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
             if slot.idle.is_empty() {
                 slot.idle.shrink_to_fit();
             }
@@ -284,8 +282,8 @@ impl Pool {
     }
 }
 
-/// A connection in use. Dropped before [`finish`](Lease::finish), it closes the connection at once, so that the app
-/// learns that nobody listens any more.
+/// A connection in use. Where it, or the response that came over it, is dropped before [`finish`](Lease::finish), the
+/// connection is closed at once, so that the app learns that nobody listens any more.
 #[derive(Debug)]
 pub struct Lease {
     pool: Pool,
@@ -298,8 +296,8 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Channel {
-    /// Its task is the connection; `None` once given back
-    H1(Option<(http1::SendRequest<RequestBody>, AbortHandle)>),
+    /// `None` once a request was sent: the response has it
+    H1(Option<Box<h1::Connection>>),
     /// Shared with other requests; dropping a response's body resets its stream
     H2(http2::SendRequest<RequestBody>),
 }
@@ -315,33 +313,60 @@ impl Lease {
         matches!(self.channel, Channel::H2(_))
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request and waits for the head of its response. `interim` is told of responses before that.
     ///
     /// # Errors
     /// With the request itself where not a byte of it was written.
     pub async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let result = match &mut self.channel {
-            Channel::H1(Some((sender, _))) => sender.try_send_request(request).await,
-            Channel::H2(sender) => sender.try_send_request(request).await,
-            Channel::H1(None) => unreachable!("a lease that was given back is gone"),
-        };
-        match result {
-            Ok(response) => {
-                if let Some(seconds) = hop::keep_alive_timeout(response.headers()) {
-                    self.idle = Duration::from_secs(seconds)
-                        .saturating_sub(MARGIN)
-                        .min(MAX_IDLE);
+        mut request: Request<RequestBody>,
+        interim: impl Fn(StatusCode) + Send + Sync + 'static,
+    ) -> Result<Answer, SendError> {
+        let answer = match &mut self.channel {
+            Channel::H1(connection) => {
+                let Some(connection) = connection.take() else {
+                    unreachable!("a connection has one request at a time")
+                };
+                match connection.send(request, interim).await {
+                    Ok(h1::Answer::Response(response)) => {
+                        Answer::Response(response.map(|body| Body(Kind::H1(body))))
+                    }
+                    Ok(h1::Answer::Switched(response, stream, rest)) => {
+                        Answer::Switched(response, stream, rest)
+                    }
+                    Err((fault, unsent)) => {
+                        let fault = match fault {
+                            h1::Fault::Closed => SendFault::Closed,
+                            h1::Fault::Cut => SendFault::Cut,
+                            h1::Fault::Malformed(why) => SendFault::Malformed(why.to_owned()),
+                            h1::Fault::Body => SendFault::Body,
+                        };
+                        return Err(SendError { fault, unsent });
+                    }
                 }
-                Ok(response)
             }
-            Err(mut error) => Err(SendError {
-                unsent: error.take_message(),
-                error: error.into_error(),
-            }),
+            Channel::H2(sender) => {
+                hyper::ext::on_informational(&mut request, move |response| {
+                    interim(response.status());
+                });
+                match sender.try_send_request(request).await {
+                    Ok(response) => Answer::Response(response.map(|body| Body(Kind::H2(body)))),
+                    Err(mut error) => {
+                        let unsent = error.take_message();
+                        let fault = fault(&error.into_error());
+                        return Err(SendError { fault, unsent });
+                    }
+                }
+            }
+        };
+        if let Answer::Response(response) = &answer
+            && let Some(seconds) = hop::keep_alive_timeout(response.headers())
+        {
+            self.idle = Duration::from_secs(seconds)
+                .saturating_sub(MARGIN)
+                .min(MAX_IDLE);
         }
+        Ok(answer)
     }
 
     /// Whether its other end belongs to somebody who may run the upstream. To be called when the head of a response is
@@ -384,43 +409,50 @@ impl Lease {
         });
     }
 
-    /// The response is complete: the connection may be used again.
-    pub fn finish(mut self) {
-        let Channel::H1(channel) = &mut self.channel else {
+    /// The response is complete: its connection may be used again.
+    pub fn finish(self, body: Body) {
+        let Kind::H1(body) = body.0 else { return };
+        let Self {
+            pool,
+            peer,
+            origin,
+            idle,
+            ..
+        } = self;
+        if idle.is_zero() {
             return;
-        };
-        let Some((mut sender, task)) = channel.take() else {
-            return;
-        };
-        let (pool, peer, idle) = (self.pool.clone(), Arc::clone(&self.peer), self.idle);
-        let origin = Rc::clone(&self.origin);
-        if sender.is_closed() || idle.is_zero() {
-            task.abort();
-        } else if sender.is_ready() {
-            pool.put(&peer, sender, task, origin, idle);
-        } else {
-            // An early response: the request's body may still be on its way.
-            tokio::task::spawn_local(async move {
-                match tokio::time::timeout(idle, sender.ready()).await {
-                    Ok(Ok(())) => pool.put(&peer, sender, task, origin, idle),
-                    _ => task.abort(),
-                }
-            });
         }
-    }
-
-    /// The connection has become a tunnel: it lives on by itself.
-    pub fn detach(mut self) {
-        if let Channel::H1(channel) = &mut self.channel {
-            channel.take();
+        match body.finish() {
+            Left::Idle(connection) => pool.put(&peer, connection, origin, idle),
+            // An early response: the request's body may still be on its way.
+            Left::Uploading(connection, mut upload) => {
+                tokio::task::spawn_local(async move {
+                    if tokio::time::timeout(idle, upload.ended()).await.is_err() {
+                        return;
+                    }
+                    drop(upload);
+                    if let Some(connection) = Rc::into_inner(connection)
+                        && connection.borrow().is_reusable()
+                    {
+                        pool.put(&peer, Box::new(connection.into_inner()), origin, idle);
+                    }
+                });
+            }
+            Left::Spent => {}
         }
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Channel::H1(Some((_, task))) = &self.channel {
-            task.abort();
-        }
+fn fault(error: &hyper::Error) -> SendFault {
+    use std::error::Error;
+    let broken = error
+        .source()
+        .is_some_and(|cause| cause.is::<std::io::Error>());
+    if error.is_parse() {
+        SendFault::Malformed(crate::error::chain(error))
+    } else if broken || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        SendFault::Closed
+    } else {
+        SendFault::Cut
     }
 }

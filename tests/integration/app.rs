@@ -70,7 +70,8 @@ impl Scene {
             .as_u64()
             .expect("a number") as u32;
         let supervisor = process::parent(app);
-        assert_eq!(process::parent(supervisor), self.lowport.pid());
+        let guardian = process::parent(supervisor);
+        assert_eq!(process::parent(guardian), self.lowport.pid());
         (app, supervisor)
     }
 }

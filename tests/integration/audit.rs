@@ -6,9 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::lowport::{BINARY, Setup, run};
+use crate::support::lowport::{BINARY, run};
 use crate::support::node::sample;
-use crate::support::{Lowport, folder, is_root, open_to_all, port, skipped, until};
+use crate::support::{copy_program, folder, is_root, port, skipped, until};
 
 /// Nobody in particular.
 const UID: u32 = 61234;
@@ -54,7 +54,7 @@ impl Drop for Listening {
 fn entries(output: &Output) -> Vec<Value> {
     let json: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    json.as_array().expect("an array").clone()
+    json["findings"].as_array().expect("an array").clone()
 }
 
 /// `severity rule` of everything about one process, on this machine.
@@ -126,7 +126,7 @@ fn what_an_ordinary_user_cannot_see_is_said() {
     let _listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
     let folder = folder();
     let binary = folder.path().join("lowport");
-    std::fs::copy(BINARY, &binary).expect("copied");
+    copy_program(BINARY, &binary);
     std::fs::set_permissions(&binary, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("permissions");
     let output = Command::new(&binary)
@@ -156,7 +156,7 @@ fn a_node_with_file_capabilities_is_found_in_its_file_and_in_its_process() {
         .args(["-p", "process.execPath"])
         .output()
         .expect("node runs");
-    std::fs::copy(String::from_utf8_lossy(&real.stdout).trim(), &node).expect("copied");
+    copy_program(String::from_utf8_lossy(&real.stdout).trim(), &node);
     let set = Command::new("setcap")
         .arg("cap_net_bind_service=+ep")
         .arg(&node)
@@ -311,92 +311,6 @@ fn bad_files_are_told_with_their_lines_and_remedies() {
     assert!(!told.contains('\x1b'), "{told}");
     let one = files(&folder.path().join("package.json"), &["--json"]);
     assert_eq!(entries(&one).len(), 2);
-}
-
-#[test]
-fn a_running_lowport_is_checked_task_by_task_with_its_helpers() {
-    let folder = folder();
-    std::fs::write(
-        folder.path().join("app.js"),
-        "require('http').createServer((_, res) => res.end()).listen(process.env.PORT, '127.0.0.1')",
-    )
-    .expect("written");
-    open_to_all(&folder.path().join("app.js"));
-    let user = if is_root() {
-        "user = \"61234:61234\"\n"
-    } else {
-        ""
-    };
-    let port = port();
-    let app = format!(
-        "[[route]]\nto = \"http://127.0.0.1:{port}\"\n[app]\ncommand = [\"node\", \"app.js\"]\ndir = \"{}\"\nport = {port}\n{user}",
-        folder.path().display()
-    );
-    let lowport = Lowport::with(&Setup {
-        server: "redirect_to_https = false",
-        rest: &app,
-        args: &[],
-    });
-    until("the app", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-    });
-    let pid = lowport.pid();
-    let output = run(&["audit", "--json", "--pid", &pid.to_string()]);
-    let entries = entries(&output);
-    let of = |pid: u32, rule: &str| {
-        let entry = entries
-            .iter()
-            .find(|entry| entry["place"]["pid"] == pid && entry["rule"] == rule)
-            .unwrap_or_else(|| panic!("{rule} of {pid}: {entries:?}"));
-        entry["severity"] == "holds"
-    };
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1))
-            .expect("a field")
-    };
-    assert_eq!(
-        of(pid, "instance-no-new-privs"),
-        field("NoNewPrivs:") == "1"
-    );
-    assert_eq!(of(pid, "instance-seccomp"), field("Seccomp:") == "2");
-    assert!(of(pid, "instance-uid"));
-    assert!(of(pid, "instance-tasks"));
-    if is_root() {
-        assert!(of(pid, "instance-capabilities") && of(pid, "instance-groups"));
-    }
-    let failed = entries
-        .iter()
-        .any(|entry| !["holds", "note"].contains(&text(entry, "severity")));
-    assert_eq!(output.status.code(), Some(i32::from(failed)));
-    // The supervisor, and the app below it.
-    let named = |name: &str| {
-        entries
-            .iter()
-            .find(|entry| entry["place"]["name"] == name)
-            .and_then(|entry| entry["place"]["pid"].as_u64())
-            .unwrap_or_else(|| panic!("{name}: {entries:?}")) as u32
-    };
-    let app = entries
-        .iter()
-        .filter_map(|entry| entry["place"]["pid"].as_u64())
-        .max()
-        .expect("processes") as u32;
-    for pid in [named("lowport-app"), app] {
-        assert!(of(pid, "instance-uid") && of(pid, "instance-seccomp"));
-        assert!(of(pid, "instance-no-new-privs"), "{entries:?}");
-    }
-    let told = run(&["audit", "--pid", &pid.to_string()]);
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(
-        told.contains(&format!("process {pid} (lowport)\n  PASS    Uid ")),
-        "{told}"
-    );
-    if is_root() {
-        // Others may not look at the sockets of a process that keeps its memory to itself.
-        assert_eq!(of_process(&host(), pid), ["holds lowport-holds"]);
-    }
 }
 
 #[test]

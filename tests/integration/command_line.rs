@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::lowport::{BINARY, USER, run};
 use crate::support::terminal::{CONFIG, USAGE, config, done, failed, server, text};
-use crate::support::{certs, folder, is_root, node, port};
+use crate::support::{certs, copy_program, folder, is_root, node, port};
 
 #[test]
 fn help_and_version_are_results_and_misuse_is_2() {
@@ -234,7 +234,7 @@ respond = "2"
 fn as_a_user(folder: &Path, args: &[&str]) -> Command {
     let copy = folder.join("lowport");
     if !copy.exists() {
-        std::fs::copy(BINARY, &copy).expect("copied");
+        copy_program(BINARY, &copy);
         std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).expect("permissions");
     }
     let mut command = Command::new(copy);

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A module imports from lower floors only; those that share one are blind to each other.
 const FLOORS: &[&[&str]] = &[
-    &["exec", "linger", "stream", "http", "http1", "http2"],
+    &["exec", "linger", "patience", "stream", "http"],
+    &["http1", "http2"],
     &["error"],
     &["body"],
     &["config"],
     &["privilege"],
-    &["route", "upstream", "tls", "child", "observe", "audit"],
+    &[
+        "route", "policy", "upstream", "tls", "child", "observe", "audit",
+    ],
     &["snapshot"],
     &["ctx"],
     &["proxy"],

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use crate::support::client::curl;
 use crate::support::lowport::Setup;
+use crate::support::process::status;
 use crate::support::{Lowport, certs, is_root, skipped, until};
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
@@ -31,49 +32,6 @@ fn broker(lowport: &Lowport) -> u32 {
             .find(|(name, _)| name == "lowport-broker")
     };
     until("the broker", find).1
-}
-
-/// `Name: value` lines of a status file.
-fn status(path: &Path, name: &str) -> String {
-    let text = fs::read_to_string(path).expect("it runs");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.expect("such a line").trim().to_owned()
-}
-
-#[test]
-fn every_thread_of_the_worker_is_somebody_else_without_capabilities() {
-    if !is_root() {
-        return skipped(
-            "every_thread_of_the_worker_is_somebody_else_without_capabilities",
-            "needs root",
-        );
-    }
-    let lowport = Lowport::start(RESPOND);
-    let tasks: Vec<_> = fs::read_dir(format!("/proc/{}/task", lowport.pid()))
-        .unwrap()
-        .flatten()
-        .collect();
-    assert!(tasks.len() >= 3, "two workers and the main thread");
-    for task in tasks {
-        let file = task.path().join("status");
-        for (name, value) in [
-            ("Uid", "65532\t65532\t65532\t65532"),
-            ("Gid", "65532\t65532\t65532\t65532"),
-            ("Groups", ""),
-            ("NoNewPrivs", "1"),
-            ("CapInh", "0000000000000000"),
-            ("CapPrm", "0000000000000000"),
-            ("CapEff", "0000000000000000"),
-            ("CapBnd", "0000000000000000"),
-            ("CapAmb", "0000000000000000"),
-            ("Seccomp", "2"),
-            ("Seccomp_filters", "3"),
-        ] {
-            assert_eq!(status(&file, name), value, "{name}");
-        }
-    }
 }
 
 /// A number that a log line tells.
@@ -110,8 +68,7 @@ fn without_the_sandbox_that_is_said() {
         args: &["--no-sandbox"],
     });
     lowport.wait_for("no sandbox why=--no-sandbox");
-    let file = format!("/proc/{}/status", lowport.pid());
-    assert_eq!(status(Path::new(&file), "Seccomp"), "0");
+    assert_eq!(status(lowport.pid(), "Seccomp").as_deref(), Some("0"));
 }
 
 #[test]
@@ -142,8 +99,7 @@ fn the_broker_keeps_two_capabilities_and_no_more() {
         );
     }
     let lowport = Lowport::start(RESPOND);
-    let file = format!("/proc/{}/status", broker(&lowport));
-    let file = Path::new(&file);
+    let broker = broker(&lowport);
     // CAP_DAC_READ_SEARCH is bit 2, CAP_NET_BIND_SERVICE bit 10.
     for (name, value) in [
         ("CapEff", "0000000000000404"),
@@ -155,7 +111,7 @@ fn the_broker_keeps_two_capabilities_and_no_more() {
         ("Groups", ""),
     ] {
         assert_eq!(
-            until("the broker's state", || Some(status(file, name))
+            until("the broker's state", || status(broker, name)
                 .filter(|now| now == value)),
             value
         );

@@ -5,8 +5,9 @@ mod stage;
 
 use self::stage::Stage;
 use super::command::{self, Runs};
-use super::finding::{InFile, Severity};
+use super::finding::Severity;
 use super::image::{self, Starts};
+use super::report::InFile;
 
 /// What an image runs, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,24 +175,17 @@ fn runs(stage: &Stage) -> Runs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Report;
+    use super::super::report::Report;
     use super::*;
 
     /// Severity, line, rule and fix of everything told.
     fn told(text: &str) -> Vec<String> {
         let mut report = Report::default();
         check(text, &mut report.file("Dockerfile".as_ref()));
-        report
-            .entries()
-            .iter()
-            .map(|entry| {
-                let line = match &entry.place {
-                    super::super::finding::Place::File { line, .. } => line.unwrap_or(0),
-                    _ => 0,
-                };
-                let fix = entry.fix.as_deref().unwrap_or("-");
-                format!("{} {line} {} | {fix}", entry.severity.name(), entry.rule)
-            })
+        let fixes = report.entries().iter().map(|entry| entry.fix.as_deref());
+        let told = super::super::testing::told(&report).into_iter();
+        told.zip(fixes)
+            .map(|(told, fix)| format!("{told} | {}", fix.unwrap_or("-")))
             .collect()
     }
 

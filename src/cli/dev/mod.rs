@@ -1,17 +1,14 @@
 //! `lowport dev`
 
-mod owner;
 mod plan;
 mod ports;
-
-pub(super) use owner::Owner;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::failed;
+use super::{Owner, command, failed};
 use crate::app::{self, Boot};
 use crate::child::{Found, find_app};
 use crate::config::Source;
@@ -36,6 +33,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
+    command::check(&args.command, std::env::args_os())?;
     let dir = args
         .dir
         .canonicalize()

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use super::ports::Ports;
 use crate::config::CertificateFiles;
-
-use super::ports::{Ports, has_ipv6};
+use crate::privilege::has_ipv6;
 
 /// Everything that was found out.
 #[derive(Debug)]

@@ -78,11 +78,6 @@ fn free() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Whether IPv6 loopback is there.
-pub(super) fn has_ipv6() -> bool {
-    TcpListener::bind(("::1", 0)).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ mod amount;
 mod host;
 mod path;
 mod peer;
+mod rate;
 mod user;
 
 pub(super) use address::{listen, network};
@@ -12,6 +13,7 @@ pub(super) use amount::{show_size, size, time};
 pub(super) use host::host;
 pub(super) use path::{exact, method, prefix, regex};
 pub(super) use peer::{peer, upstream_name};
+pub(super) use rate::{rate, speed};
 pub(super) use user::{expect_user, user};
 
 /// Why a string cannot be what it should be, and what to write instead.

@@ -33,7 +33,7 @@ enum State {
     Head,
     Body(u64),
     Chunked(Chunks),
-    /// After a request for a WebSocket: what follows may be anything
+    /// After a request for a WebSocket, or a CONNECT: what follows may be anything
     Opaque,
 }
 
@@ -43,6 +43,7 @@ struct Head {
     size: usize,
     begun: bool,
     get: bool,
+    connect: bool,
     old: bool,
     fields: usize,
     length: Option<u64>,
@@ -77,7 +78,7 @@ impl Inspector {
         self.heads
     }
 
-    /// Whether the last head asked for a WebSocket, so that what follows is not looked at.
+    /// Whether the last head asked for a tunnel, so that what follows is not looked at.
     pub fn is_opaque(&self) -> bool {
         matches!(self.state, State::Opaque)
     }
@@ -87,7 +88,7 @@ impl Inspector {
         self.beyond
     }
 
-    /// There was no WebSocket: what follows is the next request.
+    /// There is no tunnel: what follows is the next request.
     pub fn resume(&mut self) {
         self.state = State::Head;
     }
@@ -193,6 +194,7 @@ impl Inspector {
         };
         let method = memchr(b' ', rest).ok_or(Refusal::RequestLine)?;
         head.get = &rest[..method] == b"GET";
+        head.connect = &rest[..method] == b"CONNECT";
         let target = &rest[method + 1..];
         if target.len() > self.bounds.target {
             return Err(Refusal::TargetTooLong);
@@ -246,7 +248,7 @@ impl Inspector {
     /// The empty line.
     fn end(&mut self) -> Result<(), Refusal> {
         let head = std::mem::take(&mut self.head);
-        let upgrade = head.upgrade && head.get && !head.old;
+        let upgrade = head.upgrade && head.get && !head.old || head.connect;
         self.state = match (head.length, head.chunked) {
             (Some(_), true) => return Err(Refusal::LengthAndCoding),
             (Some(1..), _) | (_, true) if upgrade => return Err(Refusal::UpgradeWithBody),

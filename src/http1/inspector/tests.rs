@@ -137,6 +137,10 @@ fn framing_has_one_reading() {
     }
     let upgrade = "GET / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n";
     assert_eq!(refusal(upgrade), Refusal::UpgradeWithBody);
+    let connect = "CONNECT a:80 HTTP/1.1\r\nContent-Length: 1\r\n\r\n";
+    assert_eq!(refusal(connect), Refusal::UpgradeWithBody);
+    let connect = "CONNECT a:80 HTTP/1.0\r\n\r\n\n";
+    assert!(look(connect).expect("passed").is_opaque());
     let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(refusal(old), Refusal::CodingInHttp10);
 }

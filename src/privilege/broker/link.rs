@@ -206,6 +206,7 @@ impl Link {
                 path: self.source.path.clone(),
                 text,
                 files,
+                app: self.source.app.clone(),
             })
         };
         // Parsed once only for the names.

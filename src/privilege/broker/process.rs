@@ -96,7 +96,7 @@ impl Process {
 
     fn reload(&mut self, bound: &[(SocketAddr, bool)]) -> io::Result<()> {
         let source = match &self.source.path {
-            Some(path) => match config::load(Some(path)) {
+            Some(path) => match config::load(Some(path), self.source.app.clone()) {
                 Ok(source) => source,
                 Err(error) => {
                     self.read = self.look();

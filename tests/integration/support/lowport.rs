@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{certs, folder, port, until};
+use super::{certs, folder, port, process, until};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lowport");
@@ -126,6 +126,13 @@ impl Lowport {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("signalled");
     }
 
+    /// lowport itself where the wrapper stays in front of it, as unshare(1) does.
+    pub(crate) fn inner(&self) -> Option<u32> {
+        let children = process::children(self.pid());
+        let lowport = |pid: &u32| process::name(*pid).is_some_and(|name| name == "lowport");
+        children.into_iter().find(lowport)
+    }
+
     /// All that it has written to either output so far.
     pub(crate) fn output(&self) -> Vec<String> {
         self.lines.lock().expect("unpoisoned").clone()
@@ -199,6 +206,10 @@ impl Lowport {
 impl Drop for Lowport {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // It does not end with a wrapper: what ties it to that is undone when it becomes somebody else.
+            if let Some(inner) = self.inner() {
+                let _ = kill(Pid::from_raw(inner as i32), Signal::SIGKILL);
+            }
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -9,6 +9,7 @@ pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod frames;
+pub(crate) mod ladder;
 pub(crate) mod lowport;
 pub(crate) mod node;
 pub(crate) mod peer;
@@ -66,6 +67,15 @@ pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     open_to_all(folder.path());
     folder
+}
+
+/// Copies a program that is to be run. Another process writes it: were the file open for writing here, a child that some
+/// other test starts that moment would have it open as well, and it could not be run ("text file busy").
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = std::process::Command::new("cp")
+        .args([from.as_ref(), to.as_ref()])
+        .status();
+    assert!(copied.expect("cp runs").success(), "copied");
 }
 
 pub(crate) fn open_to_all(path: &Path) {

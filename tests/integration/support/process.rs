@@ -18,6 +18,20 @@ pub(crate) fn parent(pid: u32) -> u32 {
     parent.parse().expect("a number")
 }
 
+/// Whom it has started, or who was handed to it.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let list =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace()
+        .map(|pid| pid.parse().expect("a number"))
+        .collect()
+}
+
+/// What it calls itself; `None` when it is gone.
+pub(crate) fn name(pid: u32) -> Option<String> {
+    status(pid, "Name")
+}
+
 /// A line of its status; `None` when it is gone.
 pub(crate) fn status(pid: u32, key: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

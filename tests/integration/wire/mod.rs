@@ -5,6 +5,11 @@ mod h2_abuse;
 mod h2_answers;
 mod h2_frames;
 mod h2_requests;
+mod limits;
+mod overload;
+mod requests;
+mod responses;
+mod time;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -66,6 +71,19 @@ impl Wire {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
                 Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&answer)),
             }
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// As [`rest`](Self::rest), of an answer that may be cut off.
+    fn rest_cut(&mut self) -> String {
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = match self {
+            Self::Plain(stream) => stream.read(&mut chunk),
+            Self::Tls(stream) => stream.read(&mut chunk),
+        } {
+            answer.extend_from_slice(&chunk[..count]);
         }
         String::from_utf8_lossy(&answer).into_owned()
     }

@@ -1,4 +1,4 @@
-//! On whose behalf `lowport dev` runs: whose authority it uses, and who runs the app.
+//! On whose behalf lowport runs: whose authority `dev` uses, who runs the app, and who the proxy becomes.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use nix::sys::wait::{WaitStatus, waitpid};
 
 use crate::privilege::{self, Fork, Identity};
 
-/// The proxy's own identity in development where the machine has no user for it. Numbers need no account.
+/// The proxy's own identity without a configuration where the machine has no user for it. Numbers need no account.
 const NOBODY_ELSE: &str = "65532:65532";
 /// Root's own authority is the machine's.
 const ROOT_DATA: &str = "/var/lib/lowport/dev";
 
 /// The invoking user.
 #[derive(Debug)]
-pub(in crate::cli) enum Owner {
+pub(super) enum Owner {
     /// An ordinary user, who is also who runs everything
     User,
     /// Somebody through sudo
@@ -27,7 +27,7 @@ impl Owner {
     ///
     /// # Errors
     /// Where sudo names a user that is not there.
-    pub(in crate::cli) fn invoking() -> Result<Self, String> {
+    pub(super) fn invoking() -> Result<Self, String> {
         if !privilege::is_root() {
             return Ok(Self::User);
         }
@@ -38,7 +38,7 @@ impl Owner {
     ///
     /// # Errors
     /// Where nobody says where home is.
-    pub(in crate::cli) fn data_folder(&self) -> Result<PathBuf, String> {
+    pub(super) fn data_folder(&self) -> Result<PathBuf, String> {
         let home = match self {
             Self::Root => return Ok(PathBuf::from(ROOT_DATA)),
             Self::Sudo(identity) => identity.home.clone(),
@@ -61,7 +61,7 @@ impl Owner {
     }
 
     /// The browsers' certificate stores: Chromium's and Firefox's.
-    pub(in crate::cli) fn nss_stores(&self) -> Vec<PathBuf> {
+    pub(super) fn nss_stores(&self) -> Vec<PathBuf> {
         let home = match self {
             Self::Sudo(identity) => identity.home.clone(),
             _ => std::env::var_os("HOME").map(PathBuf::from),
@@ -86,10 +86,7 @@ impl Owner {
     ///
     /// # Errors
     /// What `action` says, or that there can be no process for it.
-    pub(in crate::cli) fn act(
-        &self,
-        action: impl FnOnce() -> Result<(), String>,
-    ) -> Result<(), String> {
+    pub(super) fn act(&self, action: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
         let Self::Sudo(identity) = self else {
             return action();
         };
@@ -123,27 +120,40 @@ impl Owner {
         }
     }
 
-    /// Who runs the app: never root.
+    /// Who runs the app in development: never root.
     ///
     /// # Errors
     /// Where root has no other user to give it to.
     pub(super) fn app_user(&self) -> Result<Option<String>, String> {
         match self {
             Self::User => Ok(None),
-            Self::Sudo(identity) => {
-                Ok(Some(identity.name.clone().unwrap_or_else(|| {
-                    format!("{}:{}", identity.uid, identity.gid)
-                })))
-            }
-            Self::Root => ["node", "nobody"]
-                .into_iter()
-                .find(|name| {
-                    Identity::lookup(name).is_ok_and(|identity| identity.refuse_root().is_ok())
-                })
-                .map(|name| Some(name.to_owned()))
-                .ok_or_else(|| {
-                    "there is no user to run the app: `useradd --create-home node`".to_owned()
-                }),
+            Self::Sudo(_) | Self::Root => match self.app_user_if_any().or_else(|| user("nobody")) {
+                Some(user) => Ok(Some(user)),
+                None => {
+                    Err("there is no user to run the app: `useradd --create-home node`".to_owned())
+                }
+            },
         }
     }
+
+    /// Who runs an app that nobody was named for: never root, and never somebody who runs other things as well.
+    /// `None` where it stays who it is, and where root has nobody.
+    pub(super) fn app_user_if_any(&self) -> Option<String> {
+        match self {
+            Self::User => None,
+            Self::Sudo(identity) => Some(
+                identity
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| format!("{}:{}", identity.uid, identity.gid)),
+            ),
+            Self::Root => user("node"),
+        }
+    }
+}
+
+/// The name, if it is somebody's who is not root.
+fn user(name: &str) -> Option<String> {
+    let found = Identity::lookup(name).is_ok_and(|identity| identity.refuse_root().is_ok());
+    found.then(|| name.to_owned())
 }

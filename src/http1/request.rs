@@ -1,0 +1,227 @@
+//! The head of a request as an upstream gets it (RFC 9112 section 3).
+
+use http::{HeaderMap, HeaderName, Method, header, request};
+
+/// How a body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none
+    None,
+    /// So many bytes
+    Length(u64),
+    /// In chunks
+    Chunked,
+}
+
+/// Writes the head of a request. Whatever its fields say about framing, `framing` is what is said.
+pub fn encode(head: &request::Parts, framing: Framing, out: &mut Vec<u8>) {
+    let target = head.uri.path_and_query();
+    let target = target.map_or("/", |target| target.as_str());
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    if target.starts_with('?') {
+        // What an absolute target without a path leaves (RFC 9112 section 3.2.1).
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &head.headers {
+        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+            field(out, name, value.as_bytes());
+        }
+    }
+    match framing {
+        Framing::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            decimal(out, length);
+            out.extend_from_slice(b"\r\n\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n"),
+        // A server may wait for a body where the method has one, and is told that there is none (RFC 9110 section 8.6).
+        Framing::None
+            if head.headers.contains_key(header::CONTENT_LENGTH)
+                || matches!(head.method, Method::POST | Method::PUT | Method::PATCH) =>
+        {
+            out.extend_from_slice(b"content-length: 0\r\n\r\n");
+        }
+        Framing::None => out.extend_from_slice(b"\r\n"),
+    }
+}
+
+/// Writes the line in front of a chunk of `size` bytes; at least one.
+pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
+    for digit in (0..digits).rev() {
+        let value = (size >> (digit * 4) & 15) as u32;
+        out.push(char::from_digit(value, 16).map_or(b'0', |digit| digit as u8));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the last chunk, and of the trailers those that mean nothing in a head (RFC 9110 section 6.5.1), to an app either:
+/// it may take them together.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: &HeaderMap) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        let value = value.as_bytes();
+        if may_trail(name) && !claims(name) && value.trim_ascii() == value {
+            field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field means something at the end of a message, and nothing that would have to be known at its beginning.
+pub fn may_trail(name: &HeaderName) -> bool {
+    const HEAD_ONLY: [HeaderName; 22] = [
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::COOKIE,
+        header::EXPECT,
+        header::FORWARDED,
+        header::HOST,
+        header::LOCATION,
+        header::MAX_FORWARDS,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::RANGE,
+        header::SET_COOKIE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::WWW_AUTHENTICATE,
+    ];
+    let text = name.as_str();
+    !(HEAD_ONLY.contains(name) || text.starts_with("x-forwarded-") || text == "keep-alive")
+}
+
+/// Whether it is a client's word on what only a proxy says, or would be taken for it.
+fn claims(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    matches!(text, "proxy" | "x-real-ip") || text.contains('_')
+}
+
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn encoded(method: &str, fields: &[(&'static str, &'static str)], framing: Framing) -> String {
+        let mut builder = Request::builder().method(method).uri("/a?b");
+        for (name, value) in fields {
+            builder = builder.header(*name, *value);
+        }
+        let (head, ()) = builder.body(()).unwrap().into_parts();
+        let mut out = Vec::new();
+        encode(&head, framing, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn framing_is_ours_alone() {
+        let claims = &[
+            ("content-length", "7"),
+            ("transfer-encoding", "gzip"),
+            ("host", "a"),
+        ];
+        for (framing, said) in [
+            (
+                Framing::Length(1234567890),
+                "content-length: 1234567890\r\n",
+            ),
+            (Framing::Length(0), "content-length: 0\r\n"),
+            (Framing::Chunked, "transfer-encoding: chunked\r\n"),
+            (Framing::None, "content-length: 0\r\n"),
+        ] {
+            let head = encoded("PUT", claims, framing);
+            assert_eq!(head, format!("PUT /a?b HTTP/1.1\r\nhost: a\r\n{said}\r\n"));
+        }
+        let get = encoded("GET", &[("host", "a")], Framing::None);
+        assert_eq!(get, "GET /a?b HTTP/1.1\r\nhost: a\r\n\r\n");
+        let post = encoded("POST", &[], Framing::None);
+        assert_eq!(post, "POST /a?b HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_target_has_a_path() {
+        let (head, ()) = Request::builder()
+            .uri("http://a.test?b")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let mut out = Vec::new();
+        encode(&head, Framing::None, &mut out);
+        assert!(out.starts_with(b"GET /?b HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn sizes_of_chunks_are_hexadecimal() {
+        for size in [
+            1,
+            9,
+            10,
+            15,
+            16,
+            255,
+            256,
+            4096,
+            65_535,
+            1_048_575,
+            usize::MAX,
+        ] {
+            let mut out = Vec::new();
+            chunk_size(&mut out, size);
+            assert_eq!(out, format!("{size:x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_a_head_says() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "grpc-status",
+            "content-length",
+            "host",
+            "x-forwarded-for",
+            "x-real-ip",
+            "x_real_ip",
+            "proxy",
+            "x-sum",
+        ] {
+            trailers.insert(name, HeaderValue::from_static("1"));
+        }
+        // HTTP/2 can bring such a value; HTTP/1.1 has no way to say it.
+        trailers.insert("x-padded", HeaderValue::from_static(" 1"));
+        let mut out = Vec::new();
+        last_chunk(&mut out, &trailers);
+        assert_eq!(out, b"0\r\ngrpc-status: 1\r\nx-sum: 1\r\n\r\n");
+    }
+}

@@ -1,0 +1,67 @@
+//! The body of a response, whichever protocol it comes over.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::h1;
+use crate::error::chain;
+
+/// A response's body. Dropped before its end, it ends the exchange: the connection of HTTP/1, the stream of HTTP/2.
+#[derive(Debug)]
+pub struct Body(pub(super) Kind);
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    H1(h1::Body),
+    H2(Incoming),
+}
+
+/// Why a body broke off.
+#[derive(Debug)]
+pub struct BodyError(String);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::H1(body) => body
+                .poll_frame(cx)
+                .map_err(|error| BodyError(error.to_string())),
+            Kind::H2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|error| BodyError(chain(&error))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::H1(body) => body.is_done(),
+            Kind::H2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::H1(body) => body.size_hint(),
+            Kind::H2(body) => body.size_hint(),
+        }
+    }
+}
