@@ -4,5 +4,5 @@ mod access;
 mod ids;
 pub mod trace;
 
-pub use access::{AccessRecord, LogBuffer, LogSink};
+pub use access::{AccessRecord, Clock, LogBuffer, LogSink};
 pub use ids::{IdSource, RequestId};
