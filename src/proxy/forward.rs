@@ -226,6 +226,7 @@ impl Exchange<'_> {
                 None
             };
             address(&mut request, peer, lease.is_h2());
+            frame(&mut request, lease.is_h2());
             if let Some(gate) = self.gate.clone() {
                 hyper::ext::on_informational(&mut request, move |response| {
                     if response.status() == StatusCode::CONTINUE {
@@ -358,6 +359,20 @@ fn address(request: &mut Request<RequestBody>, peer: &Peer, h2: bool) {
         .build()
     {
         *request.uri_mut() = uri;
+    }
+}
+
+/// Says that a body of unknown length is chunked. hyper would leave it out of a GET or a HEAD otherwise, and send the head
+/// as if that were all.
+fn frame(request: &mut Request<RequestBody>, h2: bool) {
+    let streams = matches!(request.body(), RequestBody::Incoming(_))
+        && !request.headers().contains_key(header::CONTENT_LENGTH);
+    let headers = request.headers_mut();
+    if streams && !h2 {
+        let chunked = HeaderValue::from_static("chunked");
+        headers.insert(header::TRANSFER_ENCODING, chunked);
+    } else {
+        headers.remove(header::TRANSFER_ENCODING);
     }
 }
 

@@ -123,7 +123,8 @@ fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// The method that routes see. TRACE would show a client what the proxy adds, and CONNECT is for forward proxies.
+/// The method that routes see. TRACE would show a client what the proxy adds, CONNECT is for forward proxies, and PRI is
+/// how HTTP/2 begins (RFC 9113 section 11.6).
 fn method<B>(
     request: &Request<B>,
     upgrade: Option<Upgrade>,
@@ -131,6 +132,7 @@ fn method<B>(
     match *request.method() {
         Method::CONNECT if upgrade == Some(Upgrade::Http2) => Ok(Cow::Owned(Method::GET)),
         Method::CONNECT | Method::TRACE => Err(ProxyError::MethodRefused),
+        _ if request.method().as_str() == "PRI" => Err(ProxyError::MethodRefused),
         _ => Ok(Cow::Borrowed(request.method())),
     }
 }

@@ -30,8 +30,8 @@ use crate::stream::Stream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How much is read and thrown away behind a refusal, in bytes, and for how long: closing with something unread would
-/// reset the connection, and the client might never see the answer.
+/// How much is read and thrown away behind the last answer, in bytes, and for how long: closing with something unread would
+/// reset the connection, and the client might never see that answer (RFC 9112 section 9.6).
 const LINGER_MOST: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 const PLAINTEXT_ON_TLS: &[u8] =
@@ -162,18 +162,23 @@ async fn refuse(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8], 
     let answer = proxy::refuse(worker, conn, head, refusal);
     let last_word = async {
         stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        let (mut rest, mut buffer) = (LINGER_MOST, [0; 4096]);
-        while rest > 0 {
-            match stream.read(&mut buffer).await? {
-                0 => break,
-                count => rest = rest.saturating_sub(count),
-            }
-        }
-        Ok::<_, io::Error>(())
+        linger(stream).await
     };
     // Whether the client is there to hear it is its own affair.
     let _ = timeout(LINGER, last_word).await;
+}
+
+/// Says goodbye, and reads on until the client does too.
+async fn linger(stream: &mut Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let (mut rest, mut buffer) = (LINGER_MOST, [0; 4096]);
+    while rest > 0 {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            count => rest = rest.saturating_sub(count),
+        }
+    }
+    Ok(())
 }
 
 async fn speak(
@@ -249,7 +254,17 @@ async fn speak(
                     }
                 }
             }
-            End::Malformed(ref why) => proxy::refused(&worker, &conn, why),
+            End::Done | End::Malformed(_) => {
+                if let End::Malformed(why) = &end {
+                    proxy::refused(&worker, &conn, why);
+                }
+                if let Some(parts) = serving.into_parts()
+                    && !parts.io.inner().has_ended()
+                {
+                    let (mut stream, _) = parts.io.into_inner().into_parts();
+                    let _ = timeout(LINGER, linger(&mut stream)).await;
+                }
+            }
             _ => {}
         }
         report(end);

@@ -25,6 +25,7 @@ pub(super) struct Watched {
     /// `None` where hyper speaks HTTP/2
     inspector: Option<Inspector>,
     withheld: Vec<u8>,
+    ended: bool,
 }
 
 impl Watched {
@@ -43,6 +44,7 @@ impl Watched {
             intake,
             inspector,
             withheld: Vec::new(),
+            ended: false,
         }
     }
 
@@ -51,8 +53,18 @@ impl Watched {
         (self.stream, self.withheld)
     }
 
+    /// Whether the client has said goodbye.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
-    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
+    fn inspect(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        before: usize,
+    ) -> Poll<io::Result<()>> {
         let Some(inspector) = &mut self.inspector else {
             return Poll::Ready(Ok(()));
         };
@@ -80,7 +92,7 @@ impl Watched {
         self.withheld = withheld[..withheld.len().min(KEPT)].to_vec();
         self.intake.refuse(why);
         if after == 0 {
-            return self.stop();
+            return self.stop(cx);
         }
         buf.set_filled(before + after);
         Poll::Ready(Ok(()))
@@ -88,13 +100,14 @@ impl Watched {
 
     /// What reading comes to after a refusal. A broken body breaks its request. A broken head is nobody's yet: requests
     /// before it are still answered, and then the connection's own task answers it.
-    fn stop(&self) -> Poll<io::Result<()>> {
+    fn stop(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Some(why), Some(inspector)) = (self.intake.refusal(), &self.inspector) else {
             return Poll::Pending;
         };
         if why.in_body() && self.intake.has_begun(inspector.heads()) {
             Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why.why())))
         } else {
+            self.intake.wait_for_next(cx.waker());
             Poll::Pending
         }
     }
@@ -107,20 +120,22 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.intake.refusal().is_some() {
-            return self.stop();
+            return self.stop(cx);
         }
         let before = buf.filled().len();
         if self.head.is_empty() {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if buf.filled().len() > before {
                 self.activity.bytes_arrived();
+            } else {
+                self.ended = true;
             }
         } else {
             let count = self.head.len().min(buf.remaining());
             buf.put_slice(&self.head[..count]);
             self.head.advance(count);
         }
-        self.inspect(buf, before)
+        self.inspect(cx, buf, before)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
 mod framing;
+mod fuzzed;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
