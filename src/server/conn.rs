@@ -254,18 +254,20 @@ async fn speak(
                     }
                 }
             }
-            End::Done | End::Malformed(_) => {
+            _ => {
                 if let End::Malformed(why) = &end {
                     proxy::refused(&worker, &conn, why);
                 }
-                if let Some(parts) = serving.into_parts()
+                // hyper has said its last word, if it is not the one that broke off.
+                let said = !matches!(end, End::Broken(_)) || conn.intake.refusal().is_some();
+                if said
+                    && let Some(parts) = serving.into_parts()
                     && !parts.io.inner().has_ended()
                 {
                     let (mut stream, _) = parts.io.into_inner().into_parts();
                     let _ = timeout(LINGER, linger(&mut stream)).await;
                 }
             }
-            _ => {}
         }
         report(end);
     }

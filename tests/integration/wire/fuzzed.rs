@@ -63,6 +63,10 @@ fn who_is_still_sending_can_read_the_answer() {
         ),
         ("PUT: / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/1.1\nHost: a\n\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nx",
+            400,
+        ),
     ] {
         let mut client = raw::connect(lowport.http);
         client.write_all(bytes.as_bytes()).expect("sent");
