@@ -1,4 +1,4 @@
-//! The client's body, and what becomes of it when nobody wants the rest.
+//! What becomes of a client's bytes when nobody wants them any more.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// How much of an unwanted body is read, in bytes, and for how long.
+/// How much of what is unwanted is read, in bytes, and for how long.
 const MOST: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -78,6 +79,24 @@ impl Drop for ClientBody {
             tokio::task::spawn_local(tokio::time::timeout(PATIENCE, discard(incoming)));
         }
     }
+}
+
+/// Says goodbye, and reads on until the client does too: closing with something unread would reset the connection, and the
+/// client might never see what it was answered (RFC 9112 section 9.6).
+pub async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let parting = async {
+        stream.shutdown().await?;
+        let (mut rest, mut buffer) = (MOST, [0; 4096]);
+        while rest > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                count => rest = rest.saturating_sub(count),
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Whether the client is there to hear it is its own affair.
+    let _ = tokio::time::timeout(PATIENCE, parting).await;
 }
 
 async fn discard(mut incoming: Incoming) {

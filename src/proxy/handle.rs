@@ -9,7 +9,6 @@ use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
 use super::forward::forward;
@@ -23,7 +22,7 @@ use crate::http::host::{self, Host};
 use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http1::Refusal;
-use crate::linger::ClientBody;
+use crate::linger::{self, ClientBody};
 use crate::snapshot::Snapshot;
 
 /// How a request ends.
@@ -67,9 +66,9 @@ pub async fn handle(
     if conn.intake.settle() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
-        if let Some(upgrade) = upgrade {
-            tokio::task::spawn_local(end(upgrade));
-        }
+    }
+    if let Some(upgrade) = upgrade {
+        tokio::task::spawn_local(end(upgrade));
     }
     Ok(response)
 }
@@ -107,7 +106,7 @@ async fn serve(
 /// whoever takes it.
 async fn end(upgrade: OnUpgrade) {
     if let Ok(stream) = upgrade.await {
-        let _ = TokioIo::new(stream).shutdown().await;
+        linger::part(&mut TokioIo::new(stream)).await;
     }
 }
 

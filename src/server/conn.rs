@@ -23,6 +23,7 @@ use super::worker::Client;
 use crate::ctx::{Conn, Overdue, Worker};
 use crate::exec::LocalExec;
 use crate::http1::{Bounds, Inspector, Refusal};
+use crate::linger;
 use crate::proxy;
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
@@ -30,10 +31,8 @@ use crate::stream::Stream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How much is read and thrown away behind the last answer, in bytes, and for how long: closing with something unread would
-/// reset the connection, and the client might never see that answer (RFC 9112 section 9.6).
-const LINGER_MOST: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a client may take to read a refusal.
+const REFUSAL: Duration = Duration::from_secs(1);
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
@@ -160,25 +159,10 @@ async fn time_out(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8]
 /// Answers what is no request, and ends the connection.
 async fn refuse(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8], refusal: Refusal) {
     let answer = proxy::refuse(worker, conn, head, refusal);
-    let last_word = async {
-        stream.write_all(&answer).await?;
-        linger(stream).await
-    };
-    // Whether the client is there to hear it is its own affair.
-    let _ = timeout(LINGER, last_word).await;
-}
-
-/// Says goodbye, and reads on until the client does too.
-async fn linger(stream: &mut Stream) -> io::Result<()> {
-    stream.shutdown().await?;
-    let (mut rest, mut buffer) = (LINGER_MOST, [0; 4096]);
-    while rest > 0 {
-        match stream.read(&mut buffer).await? {
-            0 => break,
-            count => rest = rest.saturating_sub(count),
-        }
+    let written = timeout(REFUSAL, stream.write_all(&answer)).await;
+    if matches!(written, Ok(Ok(()))) {
+        linger::part(stream).await;
     }
-    Ok(())
 }
 
 async fn speak(
@@ -265,7 +249,7 @@ async fn speak(
                     && !parts.io.inner().has_ended()
                 {
                     let (mut stream, _) = parts.io.into_inner().into_parts();
-                    let _ = timeout(LINGER, linger(&mut stream)).await;
+                    linger::part(&mut stream).await;
                 }
             }
         }

@@ -25,7 +25,10 @@ pub(super) struct Watched {
     /// `None` where hyper speaks HTTP/2
     inspector: Option<Inspector>,
     withheld: Vec<u8>,
+    /// Whether the client has said goodbye
     ended: bool,
+    /// Whether we have: what comes now is only thrown away
+    parted: bool,
 }
 
 impl Watched {
@@ -45,6 +48,7 @@ impl Watched {
             inspector,
             withheld: Vec::new(),
             ended: false,
+            parted: false,
         }
     }
 
@@ -119,6 +123,9 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.parted {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
         if self.intake.refusal().is_some() {
             return self.stop(cx);
         }
@@ -173,6 +180,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.parted = true;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

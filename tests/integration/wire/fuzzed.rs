@@ -61,6 +61,10 @@ fn who_is_still_sending_can_read_the_answer() {
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
             200,
         ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUpgrade: h2c\r\n\r\n",
+            200,
+        ),
         ("PUT: / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET / HTTP/1.1\nHost: a\n\n", 400),
         (
