@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
@@ -27,6 +28,11 @@ export class Lowport {
     await fs.writeFile(file, config(lowport.port, plain, upgrades));
     const child = spawn(binary, ['run', '-c', file], { stdio: ['ignore', 'pipe', 'pipe'] });
     lowport.#child = child;
+    // However this process ends.
+    process.on('exit', () => {
+      child.kill('SIGKILL');
+      rmSync(lowport.#folder, { recursive: true, force: true });
+    });
     child.on('error', (error) => lowport.#noise.push(String(error)));
     readline.createInterface({ input: child.stdout }).on('line', (line) => lowport.#take(line));
     const said = readline.createInterface({ input: child.stderr });
@@ -68,7 +74,6 @@ export class Lowport {
       this.#child.kill('SIGKILL');
       await once(this.#child, 'close');
     }
-    await fs.rm(this.#folder, { recursive: true });
   }
 
   #take(line) {

@@ -27,6 +27,9 @@ const { values: options } = parseArgs({
   },
 });
 const seed = Number(options.seed);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => process.exit(1));
+}
 
 /** Each case has an address of its own, so that whoever sees a request knows whose it is. */
 function address(number) {
