@@ -4,7 +4,7 @@ import { requests, responses } from './read.js';
 
 /** Path and query of a target: an absolute one loses scheme and host (RFC 9112 section 3.2). */
 function origin(target) {
-  const absolute = /^[a-z]+:\/\/[^/?]*(.*)$/i.exec(target);
+  const absolute = /^[a-z][a-z0-9+.-]*:\/\/[^/?]*(.*)$/i.exec(target);
   const path = absolute ? absolute[1] : target;
   return path === '' || path.startsWith('?') ? `/${path}` : path;
 }
