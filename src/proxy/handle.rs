@@ -9,7 +9,6 @@ use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
 use super::forward::forward;
@@ -24,7 +23,7 @@ use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http1::Refusal;
 use crate::http2;
-use crate::linger::ClientBody;
+use crate::linger::{self, ClientBody};
 use crate::observe::Count;
 use crate::snapshot::Snapshot;
 
@@ -135,7 +134,7 @@ async fn serve(
 /// whoever takes it.
 async fn end(upgrade: OnUpgrade) {
     if let Ok(stream) = upgrade.await {
-        let _ = TokioIo::new(stream).shutdown().await;
+        linger::part(&mut TokioIo::new(stream)).await;
     }
 }
 
@@ -158,7 +157,8 @@ fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// The method that routes see. TRACE would show a client what the proxy adds, and CONNECT is for forward proxies.
+/// The method that routes see. TRACE would show a client what the proxy adds, CONNECT is for forward proxies, and PRI is
+/// how HTTP/2 begins (RFC 9113 section 11.6).
 fn method<B>(
     request: &Request<B>,
     upgrade: Option<Upgrade>,
@@ -166,6 +166,7 @@ fn method<B>(
     match *request.method() {
         Method::CONNECT if upgrade == Some(Upgrade::Http2) => Ok(Cow::Owned(Method::GET)),
         Method::CONNECT | Method::TRACE => Err(ProxyError::MethodRefused),
+        _ if request.method().as_str() == "PRI" => Err(ProxyError::MethodRefused),
         _ => Ok(Cow::Borrowed(request.method())),
     }
 }

@@ -15,11 +15,8 @@ pub fn refuse(worker: &Worker, conn: &Conn, head: &[u8], refusal: Refusal) -> Ve
     let (status, id) = (refusal.status(), worker.ids.next());
     let line = first_line(head);
     let page = Page::plain(status, refusal.why(), id.to_string()).text();
-    let body = if line.starts_with(b"HEAD ") {
-        ""
-    } else {
-        &page
-    };
+    let head = line.split(|byte| *byte == b' ').next() == Some(b"HEAD");
+    let body = if head { "" } else { &page };
     worker.counters.add(Count::of_refusal(refusal));
     record(worker, conn, line, status, refusal.why(), &id, body.len());
     let date = httpdate::fmt_http_date(SystemTime::now());

@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::farewell::{LINGER, LINGER_MOST};
 use super::streams::Streams;
 use super::watched::{Eye, Watched};
 use super::worker::Client;
@@ -27,6 +26,7 @@ use crate::ctx::{Conn, Overdue, Worker};
 use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
 use crate::http2::{Gauge, Misuse};
+use crate::linger;
 use crate::observe::Count;
 use crate::proxy;
 use crate::snapshot::Snapshot;
@@ -39,6 +39,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const STILL: Duration = Duration::from_secs(3);
 /// Bytes of each response that wait for the client behind the one chunk that is being sent.
 const BEHIND: usize = 16 * 1024;
+/// How long a client may take to read a refusal.
+const REFUSAL: Duration = Duration::from_secs(1);
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
@@ -117,7 +119,7 @@ pub(super) async fn turn_away(
     local: SocketAddr,
 ) {
     let (mut stream, mut head) = (Stream::Tcp(stream), BytesMut::with_capacity(1024));
-    let asked = timeout(LINGER, stream.read_buf(&mut head)).await;
+    let asked = timeout(linger::PATIENCE, stream.read_buf(&mut head)).await;
     if asked.is_ok_and(|read| read.is_ok_and(|count| count > 0)) {
         let conn = Conn::new(peer, local, false, false);
         refuse(
@@ -187,20 +189,10 @@ async fn time_out(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8]
 /// Answers what is no request, and ends the connection.
 async fn refuse(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8], refusal: Refusal) {
     let answer = proxy::refuse(worker, conn, head, refusal);
-    let last_word = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        let (mut rest, mut buffer) = (LINGER_MOST, [0; 4096]);
-        while rest > 0 {
-            match stream.read(&mut buffer).await? {
-                0 => break,
-                count => rest = rest.saturating_sub(count),
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    // Whether the client is there to hear it is its own affair.
-    let _ = timeout(LINGER, last_word).await;
+    let written = timeout(REFUSAL, stream.write_all(&answer)).await;
+    if matches!(written, Ok(Ok(()))) {
+        linger::part(stream).await;
+    }
 }
 
 async fn speak(
@@ -294,8 +286,23 @@ async fn speak(
                     }
                 }
             }
-            End::Malformed(ref why) => proxy::refused(&worker, &conn, why),
-            _ => {}
+            _ => {
+                if let End::Malformed(why) = &end {
+                    proxy::refused(&worker, &conn, why);
+                }
+                // hyper has said its last word, if it is not the one that broke off, or the client does not read.
+                let said = match end {
+                    End::Broken(_) => conn.intake.refusal().is_some(),
+                    _ => end != End::WriteTimeout,
+                };
+                if said
+                    && let Some(parts) = serving.into_parts()
+                    && !parts.io.inner().has_ended()
+                {
+                    let (mut stream, _) = parts.io.into_inner().into_parts();
+                    linger::part(&mut stream).await;
+                }
+            }
         }
         report(&worker, end);
     }
@@ -411,7 +418,9 @@ async fn drive(
         }
         if conn.activity.misuse().is_some() && !cut {
             cut = true;
-            sleep.as_mut().reset(Instant::now() + GOODBYE + LINGER);
+            sleep
+                .as_mut()
+                .reset(Instant::now() + GOODBYE + linger::PATIENCE);
         }
         // Nearly always a head arrives whole, and the client takes what is written. Only when not is the timer moved.
         for (waits, limit) in [

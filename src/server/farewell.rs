@@ -2,15 +2,11 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// How much is read and thrown away behind the last word, in bytes, and for how long: closing with something unread would
-/// reset the connection, and the client might never see what it was told.
-pub(super) const LINGER_MOST: usize = 256 * 1024;
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+use crate::linger;
 
 /// A last word, the end of our side, and the wait for that of the other.
 #[derive(Debug)]
@@ -48,7 +44,7 @@ impl Farewell {
         }
         let (rest, sleep) = self
             .linger
-            .get_or_insert_with(|| (LINGER_MOST, Box::pin(tokio::time::sleep(LINGER))));
+            .get_or_insert_with(|| (linger::MOST, Box::pin(tokio::time::sleep(linger::PATIENCE))));
         let mut scratch = [0; 4096];
         while !ended && *rest > 0 {
             let mut buf = ReadBuf::new(&mut scratch);

@@ -43,6 +43,8 @@ pub(super) struct Watched {
     /// The connection's turn as of the last read
     turn: u32,
     farewell: Option<Farewell>,
+    /// Whether HTTP/1 has said goodbye: what comes now is only thrown away
+    parted: bool,
 }
 
 /// Who ended what the client says.
@@ -72,6 +74,7 @@ impl Watched {
             ended: None,
             turn: 0,
             farewell: None,
+            parted: false,
         }
     }
 
@@ -80,8 +83,18 @@ impl Watched {
         (self.stream, self.withheld)
     }
 
+    /// Whether the client has said goodbye.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended == Some(Ended::Client)
+    }
+
     /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
-    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
+    fn inspect(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        before: usize,
+    ) -> Poll<io::Result<()>> {
         let inspector = match &mut self.eye {
             Eye::Http1(inspector) => inspector,
             Eye::Http2(_) => {
@@ -113,7 +126,7 @@ impl Watched {
         self.withheld = withheld[..withheld.len().min(KEPT)].to_vec();
         self.intake.refuse(why);
         if after == 0 {
-            return self.stop();
+            return self.stop(cx);
         }
         buf.set_filled(before + after);
         Poll::Ready(Ok(()))
@@ -175,13 +188,14 @@ impl Watched {
 
     /// What reading comes to after a refusal. A broken body breaks its request. A broken head is nobody's yet: requests
     /// before it are still answered, and then the connection's own task answers it.
-    fn stop(&self) -> Poll<io::Result<()>> {
+    fn stop(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Some(why), Eye::Http1(inspector)) = (self.intake.refusal(), &self.eye) else {
             return Poll::Pending;
         };
         if why.in_body() && self.intake.has_begun(inspector.heads()) {
             Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why.why())))
         } else {
+            self.intake.wait_for_next(cx.waker());
             Poll::Pending
         }
     }
@@ -193,8 +207,11 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.parted {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
         if self.intake.refusal().is_some() {
-            return self.stop();
+            return self.stop(cx);
         }
         let before = buf.filled().len();
         if self.activity.misuse().is_some() {
@@ -230,7 +247,7 @@ impl AsyncRead for Watched {
             buf.put_slice(&self.head[..count]);
             self.head.advance(count);
         }
-        self.inspect(buf, before)
+        self.inspect(cx, buf, before)
     }
 }
 
@@ -274,6 +291,7 @@ impl AsyncWrite for Watched {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let watched = self.get_mut();
         let Eye::Http2(gauge) = &watched.eye else {
+            watched.parted = true;
             return Pin::new(&mut watched.stream).poll_shutdown(cx);
         };
         let farewell = watched.farewell.get_or_insert_with(|| {

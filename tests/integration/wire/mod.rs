@@ -1,6 +1,7 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
 mod framing;
+mod fuzzed;
 mod h2_abuse;
 mod h2_answers;
 mod h2_frames;
