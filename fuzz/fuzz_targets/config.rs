@@ -14,6 +14,7 @@ fuzz_target!(|text: &str| {
         path: None,
         text: text.into(),
         files: Files::Given(HashMap::new()),
+        app: None,
     });
     let mistakes = Mistakes::new(Arc::clone(&source));
     let config = config::parse(&source, &mistakes);
