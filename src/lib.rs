@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
 //! | [`linger`], [`patience`], [`body`], [`stream`], [`exec`] | a client's body, how long it is waited for, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`http1`], [`http2`] | bytes on the wire: a client's looked at before hyper sees them, and HTTP/1.1 as an upstream speaks it |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
 //! | [`privilege`] | who a process is, how it becomes somebody lesser, and what it can still do then |
@@ -34,6 +35,7 @@ pub mod error;
 pub mod exec;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod linger;
 pub mod observe;
 pub mod patience;

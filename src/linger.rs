@@ -1,4 +1,4 @@
-//! The client's body, and what becomes of it when nobody wants the rest.
+//! What becomes of a client's bytes when nobody wants them any more.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,7 +8,14 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+
+/// How much is read and thrown away behind the last word on a connection, in bytes: closing with something unread would
+/// reset it, and the client might never see what it was told (RFC 9112 section 9.6).
+pub const MOST: usize = 256 * 1024;
+/// For how long.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much of an unwanted body is read, in bytes, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +36,8 @@ const HTTP1: Bounds = Bounds {
 
 /// The stream is reset without an error, which stops the client and leaves it the answer (RFC 9113 section 8.1).
 const HTTP2: Bounds = Bounds {
-    most: 256 * 1024,
-    patience: Duration::from_secs(1),
+    most: MOST,
+    patience: PATIENCE,
 };
 
 /// A client's body. Where it is dropped before its end, a little more of it is read and thrown away: a client that is still
@@ -101,6 +108,23 @@ impl Drop for ClientBody {
             tokio::task::spawn_local(timeout(patience, discard(incoming, most)));
         }
     }
+}
+
+/// Says goodbye, and reads on until the client does too, or for as long as is worth it.
+pub async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let parting = async {
+        stream.shutdown().await?;
+        let (mut rest, mut buffer) = (MOST, [0; 4096]);
+        while rest > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                count => rest = rest.saturating_sub(count),
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Whether the client is there to hear it is its own affair.
+    let _ = timeout(PATIENCE, parting).await;
 }
 
 async fn discard(mut incoming: Incoming, most: usize) {

@@ -152,6 +152,17 @@ impl Mistakes {
             .len()
     }
 
+    /// All of them, in the order of the file; those that are nowhere in it come last.
+    pub fn list(&self) -> Vec<Mistake> {
+        let mut list = self
+            .list
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        list.sort_by_key(|mistake| mistake.span.as_ref().map_or(usize::MAX, |span| span.start));
+        list
+    }
+
     /// The file that they are about.
     pub fn source(&self) -> &Source {
         &self.source
@@ -175,12 +186,7 @@ impl Mistakes {
 
     /// For a person to read: each with its file, line, column, an excerpt and the remedy, in the order of the file.
     pub fn render(&self, color: bool) -> String {
-        let mut list = self
-            .list
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
-        list.sort_by_key(|mistake| mistake.span.as_ref().map_or(usize::MAX, |span| span.start));
+        let list = self.list();
         let renderer = if color {
             Renderer::styled()
         } else {

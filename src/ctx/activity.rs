@@ -1,9 +1,19 @@
 //! What a client connection is doing, for its one timer.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::config::Timeouts;
+use crate::http2::Misuse;
+
+/// Requests of an HTTP/2 connection that may be reset before they are answered, more than were answered. Somebody who
+/// leaves a page may well reset a hundred.
+const RESETS: u32 = 200;
+/// How many of those are forgiven in a second.
+const FORGIVEN: u64 = 10;
+/// What an answered request pays for, in frames of HTTP/2 that nothing comes of.
+const ANSWER: u32 = 8;
 
 /// Looked at when the connection's timer fires, and written along the way: no timer is moved on the request path.
 ///
@@ -17,6 +27,19 @@ pub struct Activity {
     in_head: AtomicBool,
     /// When the phase began, in milliseconds since `start`
     since: AtomicU64,
+    /// When the head of HTTP/2 that has arrived in part began to, in milliseconds since `start`
+    head_since: AtomicU64,
+    /// Counts the turns that the connection's task has had
+    turn: AtomicU32,
+    /// Counts what was read and written
+    moved: AtomicU32,
+    /// Requests that were reset, less those that were answered
+    resets: AtomicU32,
+    /// When resets were last forgiven, in milliseconds since `start`
+    forgiven: AtomicU64,
+    /// What HTTP/2's gauge has not been told yet
+    earned: AtomicU32,
+    misuse: OnceLock<Misuse>,
     /// When a write began to wait for the client, in milliseconds since `start` and one more; 0 for none that waits
     blocked: AtomicU64,
     /// What the kernel held then
@@ -50,6 +73,13 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             in_head: AtomicBool::new(!multiplexed),
             since: AtomicU64::new(0),
+            head_since: AtomicU64::new(0),
+            turn: AtomicU32::new(0),
+            moved: AtomicU32::new(0),
+            resets: AtomicU32::new(0),
+            forgiven: AtomicU64::new(0),
+            earned: AtomicU32::new(0),
+            misuse: OnceLock::new(),
             blocked: AtomicU64::new(0),
             unsent: AtomicU32::new(0),
             doubted: AtomicBool::new(false),
@@ -65,17 +95,95 @@ impl Activity {
         }
     }
 
+    /// Whether part of a head of HTTP/2 has arrived. Others may be answered meanwhile.
+    pub fn set_in_head(&self, in_head: bool) {
+        if in_head && !self.in_head() {
+            self.head_since.store(self.now(), Relaxed);
+        }
+        self.in_head.store(in_head, Relaxed);
+    }
+
+    /// The connection's task has its turn. Within one, the library may read any number of times.
+    pub fn take_turn(&self) {
+        self.turn
+            .store(self.turn.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Changes with each turn.
+    pub fn turn(&self) -> u32 {
+        self.turn.load(Relaxed)
+    }
+
+    /// Something was read or written.
+    pub fn move_on(&self) {
+        self.moved
+            .store(self.moved.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Changes with everything that is read or written over HTTP/2.
+    pub fn moved(&self) -> u32 {
+        self.moved.load(Relaxed)
+    }
+
     /// A request's head is complete.
     pub fn request_began(&self) {
         self.in_flight.fetch_add(1, Relaxed);
-        self.in_head.store(false, Relaxed);
+        if !self.multiplexed {
+            self.in_head.store(false, Relaxed);
+        }
     }
 
-    /// A response is complete, or given up.
-    pub fn request_ended(&self) {
+    /// A response is complete, or given up. `answered` is whether the client did not cut it short.
+    pub fn request_ended(&self, answered: bool) {
+        if self.multiplexed {
+            self.weigh(answered);
+        }
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
             self.since.store(self.now(), Relaxed);
         }
+    }
+
+    /// Whichever side resets a request has had the upstream work for nothing.
+    fn weigh(&self, answered: bool) {
+        let resets = self.resets.load(Relaxed);
+        if answered {
+            self.resets.store(resets.saturating_sub(1), Relaxed);
+            return self.earn(ANSWER);
+        }
+        let mut resets = resets + 1;
+        if resets > RESETS {
+            let now = self.now();
+            let forgiven = (now - self.forgiven.load(Relaxed)) * FORGIVEN / 1000;
+            if forgiven > 0 {
+                self.forgiven.store(now, Relaxed);
+                resets = resets.saturating_sub(forgiven.min(u64::from(RESETS)) as u32);
+            }
+        }
+        self.resets.store(resets, Relaxed);
+        if resets > RESETS {
+            self.cut(Misuse::Resets);
+        }
+    }
+
+    /// Something came of the frames of HTTP/2 that were read.
+    pub fn earn(&self, credit: u32) {
+        self.earned
+            .store(self.earned.load(Relaxed).saturating_add(credit), Relaxed);
+    }
+
+    /// What was earned since this was last asked.
+    pub fn take_earned(&self) -> u32 {
+        self.earned.swap(0, Relaxed)
+    }
+
+    /// The connection is to be cut off.
+    pub fn cut(&self, misuse: Misuse) {
+        let _ = self.misuse.set(misuse);
+    }
+
+    /// Why the connection is to be cut off, if so.
+    pub fn misuse(&self) -> Option<Misuse> {
+        self.misuse.get().copied()
     }
 
     /// Whether no request is being answered.
@@ -151,6 +259,13 @@ impl Activity {
     }
 
     fn overdue_phase(&self, timeouts: &Timeouts) -> Overdue {
+        if self.multiplexed && self.in_head() {
+            let since = self.head_since.load(Relaxed);
+            return match self.left(since, timeouts.request_head) {
+                Some(rest) => Overdue::No { rest },
+                None => Overdue::Head,
+            };
+        }
         if self.in_flight.load(Relaxed) > 0 {
             // Bodies have timers of their own; the idle phase that follows can end no earlier than this.
             return Overdue::No {
@@ -222,10 +337,56 @@ mod tests {
     fn between_requests_a_connection_is_idle_until_bytes_come() {
         let activity = Activity::new(false);
         activity.request_began();
-        activity.request_ended();
+        activity.request_ended(true);
         assert_eq!(activity.overdue(&timeouts(NEVER, 0)), Overdue::Idle);
         activity.bytes_arrived();
         assert_eq!(activity.overdue(&timeouts(0, NEVER)), Overdue::Head);
+    }
+
+    #[test]
+    fn resets_are_weighed_against_answers() {
+        let ended = |activity: &Activity, answered| {
+            activity.request_began();
+            activity.request_ended(answered);
+        };
+        let activity = Activity::new(true);
+        for _ in 0..10_000 {
+            ended(&activity, false);
+            ended(&activity, true);
+        }
+        assert_eq!(activity.misuse(), None);
+        for _ in 0..RESETS {
+            ended(&activity, false);
+        }
+        assert_eq!(activity.misuse(), None, "so many may be");
+        // Time forgives a few meanwhile.
+        for _ in 0..RESETS {
+            ended(&activity, false);
+        }
+        assert_eq!(activity.misuse(), Some(Misuse::Resets));
+        let old = Activity::new(false);
+        for _ in 0..10_000 {
+            ended(&old, false);
+        }
+        assert_eq!(old.misuse(), None, "HTTP/1.1 has a connection for each");
+    }
+
+    #[test]
+    fn a_head_of_http2_is_due_whatever_else_is_in_flight() {
+        let activity = Activity::new(true);
+        activity.request_began();
+        activity.set_in_head(true);
+        activity.set_in_head(true);
+        assert_eq!(activity.overdue(&timeouts(0, NEVER)), Overdue::Head);
+        assert!(matches!(
+            activity.overdue(&timeouts(NEVER, 0)),
+            Overdue::No { .. }
+        ));
+        activity.set_in_head(false);
+        assert!(matches!(
+            activity.overdue(&timeouts(0, 0)),
+            Overdue::No { .. }
+        ));
     }
 
     #[test]

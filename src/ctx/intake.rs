@@ -1,7 +1,8 @@
 //! What the inspector of a connection's bytes and the request path tell each other.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use crate::http1::Refusal;
 
@@ -17,6 +18,8 @@ pub struct Intake {
     /// Whether bytes were passed on meanwhile, unseen
     beyond: AtomicBool,
     refusal: OnceLock<Refusal>,
+    /// Who was told to wait after the refusal: the request whose body it breaks may begin only then
+    waiting: Mutex<Option<Waker>>,
 }
 
 impl Intake {
@@ -24,6 +27,20 @@ impl Intake {
     pub fn begin(&self) {
         self.begun
             .store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
+        if self.refusal.get().is_some()
+            && let Some(waiting) = self.waiting().take()
+        {
+            waiting.wake();
+        }
+    }
+
+    /// Has the reader of a connection that was refused wake when the next request begins.
+    pub fn wait_for_next(&self, reader: &Waker) {
+        *self.waiting() = Some(reader.clone());
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many that were.

@@ -37,6 +37,8 @@ pub struct RequestCtx {
     pub upstream_time: Option<Duration>,
     /// The request's body
     pub body: Option<Rc<Progress>>,
+    /// Whether the client cut its response short
+    pub cut_short: bool,
     /// Bytes that a tunnel moved from the client
     pub tunnelled: u64,
     /// Among the requests in flight, where those have a bound
@@ -87,6 +89,7 @@ impl RequestCtx {
             upstream: None,
             upstream_time: None,
             body: None,
+            cut_short: false,
             tunnelled: 0,
             place: None,
             started: Instant::now(),
@@ -96,7 +99,8 @@ impl RequestCtx {
 
 impl Drop for RequestCtx {
     fn drop(&mut self) {
-        self.conn.activity.request_ended();
+        let answered = self.status.is_some() && !self.cut_short;
+        self.conn.activity.request_ended(answered);
         let response = Count::of_response(self.status);
         self.worker.counters.add(response);
         let Some(logged) = &self.logged else { return };

@@ -37,11 +37,8 @@ fn strip_named(headers: &mut HeaderMap) {
     // The usual values name nothing but themselves; only others cost a list.
     let named: Vec<HeaderName> = values
         .flat_map(|value| {
-            let tokens = value.to_str().unwrap_or_default().split(',');
-            tokens
-                .map(str::trim)
-                .filter_map(unusual)
-                .collect::<Vec<_>>()
+            let tokens = tokens(&value).filter_map(unusual);
+            tokens.collect::<Vec<_>>()
         })
         .collect();
     for name in named {
@@ -58,14 +55,14 @@ const KEPT: [HeaderName; 4] = [
     header::TE,
 ];
 
-fn unusual(token: &str) -> Option<HeaderName> {
-    let usual = ["keep-alive", "close", "upgrade", ""]
+fn unusual(token: &[u8]) -> Option<HeaderName> {
+    let usual = [&b"keep-alive"[..], b"close", b"upgrade", b""]
         .iter()
         .any(|usual| token.eq_ignore_ascii_case(usual));
     if usual {
         None
     } else {
-        HeaderName::from_bytes(token.as_bytes()).ok()
+        HeaderName::from_bytes(token).ok()
     }
 }
 
@@ -115,15 +112,16 @@ pub fn may_forward(headers: &mut HeaderMap) -> bool {
     }
 }
 
+/// The tokens of a comma-separated value. Bytes, since one that is no ASCII must not hide those beside it.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let items = value.as_bytes().split(|byte| *byte == b',');
+    items.map(<[u8]>::trim_ascii)
+}
+
 /// Whether a comma-separated field has this token, in any case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        value.to_str().is_ok_and(|value| {
-            value
-                .split(',')
-                .any(|item| item.trim().eq_ignore_ascii_case(token))
-        })
-    })
+    let mut values = headers.get_all(name).iter();
+    values.any(|value| tokens(value).any(|item| item.eq_ignore_ascii_case(token.as_bytes())))
 }
 
 /// The `timeout` of a `Keep-Alive` field, in seconds: how long the peer keeps an idle connection.
@@ -171,6 +169,20 @@ mod tests {
         ]);
         strip(&mut headers);
         assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "3")]));
+    }
+
+    #[test]
+    fn what_is_no_ascii_hides_no_token() {
+        let mut headers = map(&[("x-secret", "1"), ("x-kept", "2")]);
+        for (name, value) in [
+            ("connection", "x-secret, \u{e9}"),
+            ("te", "\u{e9},trailers"),
+        ] {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        strip(&mut headers);
+        assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "2")]));
     }
 
     #[test]

@@ -82,7 +82,9 @@ fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
         let valid = name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if name.is_empty() || !valid {
+        // An empty label is no label; only a dot at the end stands for the root.
+        let empty = name.is_empty() || name.starts_with('.') || name.contains("..");
+        if empty || !valid {
             return None;
         }
         (name, port)
@@ -148,6 +150,10 @@ mod tests {
             "a:80:90",
             "a%2e",
             "é",
+            ".",
+            ".a",
+            "a..",
+            "a..b:80",
         ] {
             assert!(parse(raw).is_err(), "{raw}");
         }

@@ -6,14 +6,14 @@ use http::uri::Scheme;
 use http::{Method, Request};
 
 /// Refuses the forms of a target that belong to other methods: `*` is for OPTIONS, a host alone for CONNECT (RFC 9112
-/// section 3.2).
+/// section 3.2). HTTP/2 can leave the path out (RFC 9113 section 8.3.1).
 ///
 /// # Errors
 /// What to tell the client.
 pub fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     let (uri, method) = (request.uri(), request.method());
-    let host_alone = uri.scheme().is_none() && uri.authority().is_some();
-    if host_alone && method != Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS {
+    let no_path = uri.path().is_empty() || uri.scheme().is_none() && uri.authority().is_some();
+    if no_path && method != Method::CONNECT || uri.path() == "*" && method != Method::OPTIONS {
         return Err("The request's target is not one that its method can have.");
     }
     if uri
@@ -51,42 +51,32 @@ fn is_normal(path: &[u8]) -> bool {
     true
 }
 
-/// Decodes what a lenient server might: unreserved characters, and the slashes and backslashes that move a path.
+/// Decodes what a lenient server might: unreserved characters, and the slashes and backslashes that move a path. An escape
+/// that decoding makes is decoded too: after it, there is none left.
 fn decode(path: &str) -> String {
-    let bytes = path.as_bytes();
     let mut out = String::with_capacity(path.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'%'
-            && let Some(decoded) = bytes
-                .get(at + 1)
-                .zip(bytes.get(at + 2))
-                .and_then(|(&high, &low)| hex(high, low))
-            && (decoded.is_ascii_alphanumeric() || b"-._~/\\".contains(&decoded))
-        {
-            out.push(if decoded == b'\\' {
-                '/'
-            } else {
-                decoded as char
-            });
-            at += 3;
-        } else {
-            // Only whole characters are copied: a path from the wire may hold any UTF-8.
-            let len = path[at..].chars().next().map_or(1, char::len_utf8);
-            out.push_str(if byte == b'\\' {
-                "/"
-            } else {
-                &path[at..at + len]
-            });
-            at += len;
+    for character in path.chars() {
+        out.push(slash(character));
+        while let Some(decoded) = last_escape(out.as_bytes()) {
+            out.truncate(out.len() - 3);
+            out.push(slash(decoded));
         }
     }
     out
 }
 
-fn hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| (byte as char).to_digit(16);
-    Some((digit(high)? * 16 + digit(low)?) as u8)
+fn slash(character: char) -> char {
+    if character == '\\' { '/' } else { character }
+}
+
+/// What the escape at the end stands for, if there is one to decode.
+fn last_escape(bytes: &[u8]) -> Option<char> {
+    let [.., b'%', high, low] = bytes else {
+        return None;
+    };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let decoded = char::from_u32(digit(*high)? * 16 + digit(*low)?)?;
+    (decoded.is_ascii_alphanumeric() || "-._~/\\".contains(decoded)).then_some(decoded)
 }
 
 fn resolve(path: &str) -> String {
@@ -175,8 +165,13 @@ mod tests {
             ("/%zz/%4", "/%zz/%4"),
             ("/%20", "/%20"),
             ("/%é/a", "/%é/a"),
+            // What decoding makes an escape of is decoded too.
+            ("/%%361dmin", "/admin"),
+            ("/%%%3361", "/a"),
+            ("/x/%%32%45./a", "/a"),
         ] {
             assert_eq!(normalise(path), normal, "{path}");
+            assert_eq!(normalise(normal), normal, "{path}");
         }
     }
 

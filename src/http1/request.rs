@@ -58,12 +58,14 @@ pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk, and of the trailers those that mean nothing in a head (RFC 9110 section 6.5.1).
+/// Writes the last chunk, and of the trailers those that mean nothing in a head (RFC 9110 section 6.5.1), to an app either:
+/// it may take them together.
 pub fn last_chunk(out: &mut Vec<u8>, trailers: &HeaderMap) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers {
-        if may_trail(name) {
-            field(out, name, value.as_bytes());
+        let value = value.as_bytes();
+        if may_trail(name) && !claims(name) && value.trim_ascii() == value {
+            field(out, name, value);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -97,6 +99,12 @@ pub fn may_trail(name: &HeaderName) -> bool {
     ];
     let text = name.as_str();
     !(HEAD_ONLY.contains(name) || text.starts_with("x-forwarded-") || text == "keep-alive")
+}
+
+/// Whether it is a client's word on what only a proxy says, or would be taken for it.
+fn claims(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    matches!(text, "proxy" | "x-real-ip") || text.contains('_')
 }
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
@@ -203,10 +211,15 @@ mod tests {
             "content-length",
             "host",
             "x-forwarded-for",
+            "x-real-ip",
+            "x_real_ip",
+            "proxy",
             "x-sum",
         ] {
             trailers.insert(name, HeaderValue::from_static("1"));
         }
+        // HTTP/2 can bring such a value; HTTP/1.1 has no way to say it.
+        trailers.insert("x-padded", HeaderValue::from_static(" 1"));
         let mut out = Vec::new();
         last_chunk(&mut out, &trailers);
         assert_eq!(out, b"0\r\ngrpc-status: 1\r\nx-sum: 1\r\n\r\n");

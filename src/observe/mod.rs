@@ -6,7 +6,7 @@ mod episode;
 mod ids;
 pub mod trace;
 
-pub use access::{AccessRecord, LogBuffer, LogSink};
+pub use access::{AccessRecord, Clock, LogBuffer, LogSink};
 pub use counters::{Count, Counters, Totals};
 pub use episode::Episode;
 pub use ids::{IdSource, RequestId};

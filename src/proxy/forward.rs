@@ -93,7 +93,7 @@ pub(super) async fn forward(
         }
     };
     match answered {
-        Answer::Response(response) => Ok(answer(response, lease, route)),
+        Answer::Response(response) => answer(response, lease, route, upgrade),
         Answer::Switched(response, stream, early) => {
             let (client, upgrade) = client_upgrade
                 .zip(upgrade)
@@ -399,16 +399,26 @@ fn lost(fault: SendFault, ctx: &RequestCtx) -> ProxyError {
 }
 
 /// Makes the client's response out of the app's.
-fn answer(response: Response<upstream::Body>, lease: Lease, route: &Route) -> Outcome {
+fn answer(
+    response: Response<upstream::Body>,
+    lease: Lease,
+    route: &Route,
+    upgrade: Option<Upgrade>,
+) -> Result<Outcome, ProxyError> {
+    // Over HTTP/2, success would say that there is a tunnel (RFC 8441 section 5).
+    if response.status().is_success() && upgrade == Some(Upgrade::Http2) {
+        let status = response.status();
+        return Err(malformed(&format!("{status} to a request for a WebSocket")));
+    }
     let (mut head, body) = response.into_parts();
     hop::strip(&mut head.headers);
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let idle = (!is_event_stream(&head.headers)).then_some(route.timeouts.upstream_idle);
-    Outcome::Reply(Response::from_parts(
+    Ok(Outcome::Reply(Response::from_parts(
         head,
         ReplyBody::upstream(body, lease, idle),
-    ))
+    )))
 }
 
 /// The client's response out of a 101.

@@ -9,7 +9,6 @@ use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
 use super::forward::forward;
@@ -23,7 +22,8 @@ use crate::http::host::{self, Host};
 use crate::http::target;
 use crate::http::upgrade::{self, Upgrade};
 use crate::http1::Refusal;
-use crate::linger::ClientBody;
+use crate::http2;
+use crate::linger::{self, ClientBody};
 use crate::observe::Count;
 use crate::snapshot::Snapshot;
 
@@ -72,6 +72,11 @@ pub async fn handle(
         }
     };
     ctx.status = Some(response.status());
+    let response = if asks.is_head() {
+        respond::without_body(response)
+    } else {
+        response
+    };
     let mut response = response.map(|body| Reply::new(body, flow, ctx));
     let most = snapshot.config.limits.requests_per_connection;
     ends |= conn.intake.settle();
@@ -93,6 +98,7 @@ async fn serve(
 ) -> Result<Outcome, ProxyError> {
     if ctx.conn.h2 {
         bound(&snapshot.config.limits, &request)?;
+        http2::check(&request).map_err(ProxyError::BadRequest)?;
     }
     let last = request.method() == Method::OPTIONS && !hop::may_forward(request.headers_mut());
     let upgrade = upgrade::wanted(&request);
@@ -128,11 +134,12 @@ async fn serve(
 /// whoever takes it.
 async fn end(upgrade: OnUpgrade) {
     if let Ok(stream) = upgrade.await {
-        let _ = TokioIo::new(stream).shutdown().await;
+        linger::part(&mut TokioIo::new(stream)).await;
     }
 }
 
-/// What the inspector bounds in HTTP/1. Over HTTP/2, the library bounds the head as a whole.
+/// What the inspector bounds in HTTP/1. The library's own bound lies beyond it, since that would say nothing, and not be
+/// logged.
 fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > limits.request_target) {
@@ -141,10 +148,17 @@ fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     if request.headers().len() > limits.request_headers {
         return Err(ProxyError::Refused(Refusal::TooManyFields));
     }
+    let fields = request.headers().iter();
+    let size = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let target = target.map_or(0, |target| target.as_str().len());
+    if size.sum::<usize>() + target > limits.request_head {
+        return Err(ProxyError::Refused(Refusal::HeadTooLarge));
+    }
     Ok(())
 }
 
-/// The method that routes see. TRACE would show a client what the proxy adds, and CONNECT is for forward proxies.
+/// The method that routes see. TRACE would show a client what the proxy adds, CONNECT is for forward proxies, and PRI is
+/// how HTTP/2 begins (RFC 9113 section 11.6).
 fn method<B>(
     request: &Request<B>,
     upgrade: Option<Upgrade>,
@@ -152,6 +166,7 @@ fn method<B>(
     match *request.method() {
         Method::CONNECT if upgrade == Some(Upgrade::Http2) => Ok(Cow::Owned(Method::GET)),
         Method::CONNECT | Method::TRACE => Err(ProxyError::MethodRefused),
+        _ if request.method().as_str() == "PRI" => Err(ProxyError::MethodRefused),
         _ => Ok(Cow::Borrowed(request.method())),
     }
 }

@@ -10,4 +10,4 @@ mod respond;
 mod tunnel;
 
 pub use handle::handle;
-pub use refuse::{refuse, refused};
+pub use refuse::{cut_off, refuse, refused};

@@ -7,6 +7,7 @@ use http::{StatusCode, Version};
 use super::respond::Page;
 use crate::ctx::{Conn, Worker};
 use crate::http1::Refusal;
+use crate::http2::Misuse;
 use crate::observe::{AccessRecord, Count};
 
 /// Logs what was refused and returns the answer, which the connection ends with. `head` is as much of it as is known.
@@ -14,11 +15,8 @@ pub fn refuse(worker: &Worker, conn: &Conn, head: &[u8], refusal: Refusal) -> Ve
     let (status, id) = (refusal.status(), worker.ids.next());
     let line = first_line(head);
     let page = Page::plain(status, refusal.why(), id.to_string()).text();
-    let body = if line.starts_with(b"HEAD ") {
-        ""
-    } else {
-        &page
-    };
+    let head = line.split(|byte| *byte == b' ').next() == Some(b"HEAD");
+    let body = if head { "" } else { &page };
     worker.counters.add(Count::of_refusal(refusal));
     record(worker, conn, line, status, refusal.why(), &id, body.len());
     let date = httpdate::fmt_http_date(SystemTime::now());
@@ -32,6 +30,12 @@ pub fn refuse(worker: &Worker, conn: &Conn, head: &[u8], refusal: Refusal) -> Ve
         length = page.len(),
     )
     .into_bytes()
+}
+
+/// Logs that an HTTP/2 connection was cut off.
+pub fn cut_off(worker: &Worker, conn: &Conn, misuse: Misuse) {
+    let (id, status) = (worker.ids.next(), StatusCode::TOO_MANY_REQUESTS);
+    record(worker, conn, b"", status, misuse.why(), &id, 0);
 }
 
 /// Logs what hyper found to be no request, and answered by itself.
@@ -61,7 +65,11 @@ fn record(
         client: conn.client.ip(),
         method: method.unwrap_or("-"),
         target: parts.next().unwrap_or("-"),
-        version: Version::HTTP_11,
+        version: if conn.h2 {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        },
         host: b"",
         status: status.as_u16(),
         received: 0,

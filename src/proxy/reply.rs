@@ -214,17 +214,26 @@ impl Body for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        let unfinished =
-            matches!(&self.body, ReplyBody::Upstream(streamed) if streamed.body.is_some());
+        let unfinished = match &self.body {
+            ReplyBody::Empty => false,
+            ReplyBody::Full(bytes) => !bytes.is_empty(),
+            ReplyBody::Upstream(streamed) => streamed.body.is_some(),
+        };
         let stalled = self.flow.as_ref().is_some_and(|flow| flow.has_stalled());
-        if let (true, Some(ctx)) = (stalled, &self.ctx) {
+        let Some(ctx) = &mut self.ctx else { return };
+        if stalled {
             ctx.worker.counters.add(Count::CutResponse);
         }
-        let given_up = |ctx: &RequestCtx| ctx.conn.activity.has_given_up();
-        if stalled || unfinished && self.ctx.as_ref().is_some_and(given_up) {
-            self.note(|| "client read nothing for timeouts.response_write_idle".to_owned());
-        } else if unfinished {
-            self.note(|| "client went away in mid-response".to_owned());
+        if !stalled && !unfinished {
+            return;
         }
+        ctx.cut_short = true;
+        let why = if stalled || ctx.conn.activity.has_given_up() {
+            "client read nothing for timeouts.response_write_idle"
+        } else {
+            "client went away in mid-response"
+        };
+        // Where it is an error that was to be told, that stands.
+        ctx.reason.get_or_insert_with(|| why.to_owned());
     }
 }

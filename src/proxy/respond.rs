@@ -42,6 +42,11 @@ impl Asks {
             host: headers.get(header::HOST).cloned(),
         }
     }
+
+    /// Whether only the head of the response is asked for.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
 }
 
 fn form(headers: &HeaderMap) -> Form {
@@ -185,6 +190,18 @@ pub(super) fn error(
     }
     if let Some(seconds) = error.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The answer to HEAD: of its body, no more than the length. hyper sees to that in HTTP/1.1 only.
+pub(super) fn without_body(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    if let ReplyBody::Full(body) = response.body() {
+        let length = HeaderValue::from(body.len());
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length);
+        *response.body_mut() = ReplyBody::Empty;
     }
     response
 }

@@ -20,10 +20,13 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::streams::Streams;
-use super::watched::Watched;
+use super::watched::{Eye, Watched};
 use super::worker::Client;
 use crate::ctx::{Conn, Overdue, Worker};
+use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
+use crate::http2::{Gauge, Misuse};
+use crate::linger;
 use crate::observe::Count;
 use crate::proxy;
 use crate::snapshot::Snapshot;
@@ -32,10 +35,12 @@ use crate::stream::Stream;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How much is read and thrown away behind a refusal, in bytes, and for how long: closing with something unread would
-/// reset the connection, and the client might never see the answer.
-const LINGER_MOST: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
+/// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
+const STILL: Duration = Duration::from_secs(3);
+/// Bytes of each response that wait for the client behind the one chunk that is being sent.
+const BEHIND: usize = 16 * 1024;
+/// How long a client may take to read a refusal.
+const REFUSAL: Duration = Duration::from_secs(1);
 const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
@@ -114,7 +119,7 @@ pub(super) async fn turn_away(
     local: SocketAddr,
 ) {
     let (mut stream, mut head) = (Stream::Tcp(stream), BytesMut::with_capacity(1024));
-    let asked = timeout(LINGER, stream.read_buf(&mut head)).await;
+    let asked = timeout(linger::PATIENCE, stream.read_buf(&mut head)).await;
     if asked.is_ok_and(|read| read.is_ok_and(|count| count > 0)) {
         let conn = Conn::new(peer, local, false, false);
         refuse(
@@ -184,20 +189,10 @@ async fn time_out(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8]
 /// Answers what is no request, and ends the connection.
 async fn refuse(worker: &Worker, conn: &Conn, stream: &mut Stream, head: &[u8], refusal: Refusal) {
     let answer = proxy::refuse(worker, conn, head, refusal);
-    let last_word = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        let (mut rest, mut buffer) = (LINGER_MOST, [0; 4096]);
-        while rest > 0 {
-            match stream.read(&mut buffer).await? {
-                0 => break,
-                count => rest = rest.saturating_sub(count),
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    // Whether the client is there to hear it is its own affair.
-    let _ = timeout(LINGER, last_word).await;
+    let written = timeout(REFUSAL, stream.write_all(&answer)).await;
+    if matches!(written, Ok(Ok(()))) {
+        linger::part(stream).await;
+    }
 }
 
 async fn speak(
@@ -209,19 +204,21 @@ async fn speak(
     snapshot: &Snapshot,
 ) {
     let limits = &snapshot.config.limits;
-    let inspector = (!conn.h2).then(|| {
-        Inspector::new(Bounds {
+    let eye = if conn.h2 {
+        Eye::Http2(Gauge::new())
+    } else {
+        Eye::Http1(Inspector::new(Bounds {
             head: limits.request_head,
             target: limits.request_target,
             fields: limits.request_headers,
-        })
-    });
+        }))
+    };
     let io = TokioIo::new(Watched::new(
         stream,
         head,
         Arc::clone(&conn.activity),
         Arc::clone(&conn.intake),
-        inspector,
+        eye,
     ));
     let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
     if conn.h2 {
@@ -232,14 +229,19 @@ async fn speak(
             let flow = Some(streams.begin());
             proxy::handle(Rc::clone(&at), Rc::clone(&of), flow, request)
         });
+        let head = u32::try_from(limits.request_head).unwrap_or(u32::MAX);
         builder
             .timer(TokioTimer::new())
             .enable_connect_protocol()
             .max_concurrent_streams(limits.streams)
+            // The gauge counts resets, and forgives some: this would end whoever changes their mind at once.
+            .max_pending_accept_reset_streams(limits.streams as usize)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(128 * 1024)
-            .max_header_list_size(limits.request_head.try_into().unwrap_or(u32::MAX));
+            .max_send_buf_size(BEHIND)
+            // The request path has the last word on the size of a head. What is past this bound gets a bare 431, and what
+            // is past four times this bound is not read to its end.
+            .max_header_list_size(head.saturating_mul(2).max(32 * 1024));
         let mut serving = pin!(builder.serve_connection(io, service));
         let end = drive(&worker, &client, &conn, |cx, say| {
             if say == Say::GoAway {
@@ -247,7 +249,13 @@ async fn speak(
             }
             serving.as_mut().poll(cx)
         });
-        report(&worker, end.await);
+        let end = end.await;
+        match &end {
+            End::Misused(misuse) => proxy::cut_off(&worker, &conn, *misuse),
+            End::Malformed(why) => proxy::refused(&worker, &conn, why),
+            _ => {}
+        }
+        report(&worker, end);
     } else {
         let mut builder = http1::Builder::new();
         let service =
@@ -278,8 +286,23 @@ async fn speak(
                     }
                 }
             }
-            End::Malformed(ref why) => proxy::refused(&worker, &conn, why),
-            _ => {}
+            _ => {
+                if let End::Malformed(why) = &end {
+                    proxy::refused(&worker, &conn, why);
+                }
+                // hyper has said its last word, if it is not the one that broke off, or the client does not read.
+                let said = match end {
+                    End::Broken(_) => conn.intake.refusal().is_some(),
+                    _ => end != End::WriteTimeout,
+                };
+                if said
+                    && let Some(parts) = serving.into_parts()
+                    && !parts.io.inner().has_ended()
+                {
+                    let (mut stream, _) = parts.io.into_inner().into_parts();
+                    linger::part(&mut stream).await;
+                }
+            }
         }
         report(&worker, end);
     }
@@ -302,19 +325,29 @@ enum End {
     Malformed(String),
     /// The inspector did
     Refused(Refusal),
+    /// It was cut off
+    Misused(Misuse),
     HeadTimeout,
     IdleTimeout,
     WriteTimeout,
 }
 
 impl End {
-    fn of(result: hyper::Result<()>) -> Self {
+    fn of(conn: &Conn, result: hyper::Result<()>) -> Self {
         match result {
+            _ if let Some(misuse) = conn.activity.misuse() => Self::Misused(misuse),
             Ok(()) => Self::Done,
-            Err(error) if error.is_parse() => Self::Malformed(crate::error::chain(&error)),
-            Err(error) => Self::Broken(crate::error::chain(&error)),
+            Err(error) if error.is_parse() || is_breach(&error) => Self::Malformed(chain(&error)),
+            Err(error) => Self::Broken(chain(&error)),
         }
     }
+}
+
+/// Whether hyper's library ended an HTTP/2 connection over what its client did.
+fn is_breach(error: &hyper::Error) -> bool {
+    use std::error::Error;
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &h2::Error| cause.is_library() && cause.is_go_away())
 }
 
 fn report(worker: &Worker, end: End) {
@@ -325,6 +358,7 @@ fn report(worker: &Worker, end: End) {
         End::Done => {}
         End::Broken(error) => debug!(error, "client connection ended"),
         End::Malformed(reason) => debug!(reason, "request refused"),
+        End::Misused(misuse) => debug!(reason = misuse.why(), "client connection cut off"),
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
@@ -340,7 +374,9 @@ async fn drive(
     conn: &Conn,
     mut poll: impl FnMut(&mut Context<'_>, Say) -> Poll<hyper::Result<()>>,
 ) -> End {
-    let mut leaving = false;
+    let (mut leaving, mut cut) = (false, false);
+    // What had moved when the timer of an HTTP/2 connection that is to end was last set.
+    let mut still = None;
     let snapshot = worker.snapshot();
     let (head_limit, idle_limit, write_limit) = {
         let timeouts = &snapshot.config.timeouts;
@@ -357,8 +393,9 @@ async fn drive(
     // It never sleeps for longer than the shortest phase that may begin meanwhile.
     let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
     poll_fn(|cx| {
+        conn.activity.take_turn();
         if let Poll::Ready(result) = poll(cx, Say::Nothing) {
-            return Poll::Ready(End::of(result));
+            return Poll::Ready(End::of(conn, result));
         }
         // What was asked before it is answered first, to the last byte.
         if let Some(refusal) = conn.intake.refusal()
@@ -372,8 +409,18 @@ async fn drive(
         if (client.draining(cx) || conn.intake.begun() >= most) && !leaving {
             leaving = true;
             if let Poll::Ready(result) = poll(cx, Say::GoAway) {
-                return Poll::Ready(End::of(result));
+                return Poll::Ready(End::of(conn, result));
             }
+            if conn.h2 {
+                still = Some(conn.activity.moved());
+                sleep.as_mut().reset(Instant::now() + STILL);
+            }
+        }
+        if conn.activity.misuse().is_some() && !cut {
+            cut = true;
+            sleep
+                .as_mut()
+                .reset(Instant::now() + GOODBYE + linger::PATIENCE);
         }
         // Nearly always a head arrives whole, and the client takes what is written. Only when not is the timer moved.
         for (waits, limit) in [
@@ -385,13 +432,31 @@ async fn drive(
             }
         }
         while sleep.as_mut().poll(cx).is_ready() {
+            if let Some(misuse) = conn.activity.misuse() {
+                return Poll::Ready(End::Misused(misuse));
+            }
             let rest = match conn.activity.overdue(&worker.snapshot().config.timeouts) {
+                Overdue::No { rest } if leaving && conn.h2 => {
+                    let before = still.replace(conn.activity.moved());
+                    if conn.activity.is_between() && before == still {
+                        return Poll::Ready(End::IdleTimeout);
+                    }
+                    rest.min(STILL)
+                }
                 Overdue::No { rest } => rest.min(idle_limit),
+                Overdue::Head if conn.h2 => {
+                    (leaving, cut) = (true, true);
+                    conn.activity.cut(Misuse::SlowHead);
+                    if let Poll::Ready(result) = poll(cx, Say::GoAway) {
+                        return Poll::Ready(End::of(conn, result));
+                    }
+                    GOODBYE
+                }
                 Overdue::Head => return Poll::Ready(End::HeadTimeout),
                 Overdue::Write => {
                     conn.activity.doubt();
                     if let Poll::Ready(result) = poll(cx, Say::Nothing) {
-                        return Poll::Ready(End::of(result));
+                        return Poll::Ready(End::of(conn, result));
                     }
                     if conn.activity.overdue(&worker.snapshot().config.timeouts) != Overdue::Write {
                         sleep.as_mut().reset(Instant::now());
@@ -407,7 +472,7 @@ async fn drive(
                     // HTTP/1.1 ends at once; HTTP/2 says goodbye and has a moment for it.
                     leaving = true;
                     if let Poll::Ready(result) = poll(cx, Say::GoAway) {
-                        return Poll::Ready(End::of(result));
+                        return Poll::Ready(End::of(conn, result));
                     }
                     GOODBYE
                 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod conn;
+mod farewell;
 mod streams;
 mod watched;
 mod worker;

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -59,16 +58,17 @@ where
 }
 
 /// A timer is made only for a stream that has to wait for its client.
-async fn guard(
+fn guard(
     stream: impl Future<Output = ()>,
     flow: Rc<Flow>,
     activity: Arc<Activity>,
     limit: Duration,
-) {
-    let mut stream = pin!(stream);
+) -> impl Future<Output = ()> {
+    // In a box: a stream is large, and would be moved, and so kept twice, otherwise.
+    let mut stream = Box::pin(stream);
     let mut idle = IdleTimer::new(Some(limit));
     let mut turn = 0;
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         if stream.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -94,5 +94,51 @@ async fn guard(
             None => Poll::Pending,
         }
     })
-    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+    use std::time::Instant;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn a_stream_that_is_left_standing_ends() {
+        let flow = Rc::new(Flow::default());
+        let body = Rc::clone(&flow);
+        let stream = async move {
+            // As long as something is taken, however slowly, it goes on.
+            for _ in 0..4 {
+                body.ask();
+                body.give();
+                tokio::time::sleep(LIMIT / 2).await;
+            }
+            pending::<()>().await
+        };
+        let start = Instant::now();
+        let activity = Arc::new(Activity::new(true));
+        guard(stream, Rc::clone(&flow), activity, LIMIT).await;
+        assert!(flow.has_stalled());
+        assert!(start.elapsed() >= LIMIT * 5 / 2, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_the_upstream_does_not() {
+        let (flow, over) = (Rc::new(Flow::default()), Rc::new(Cell::new(false)));
+        let (body, done) = (Rc::clone(&flow), Rc::clone(&over));
+        let stream = async move {
+            body.ask();
+            body.give();
+            body.ask();
+            tokio::time::sleep(LIMIT * 3).await;
+            done.set(true);
+        };
+        let activity = Arc::new(Activity::new(true));
+        guard(stream, Rc::clone(&flow), activity, LIMIT).await;
+        assert!(over.get() && !flow.has_stalled());
+    }
 }

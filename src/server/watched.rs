@@ -8,12 +8,24 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::farewell::Farewell;
 use crate::ctx::{Activity, Intake};
 use crate::http1::{Inspector, Refused};
+use crate::http2::{Gauge, Look};
 use crate::stream::Stream;
 
 /// How much of a refused head is kept for the log, in bytes.
 const KEPT: usize = 512;
+
+/// Bytes that are written for each that a client's frames may cost without anything coming of them.
+const WORTH: u32 = 16;
+
+/// Who looks at what comes.
+#[derive(Debug)]
+pub(super) enum Eye {
+    Http1(Inspector),
+    Http2(Gauge),
+}
 
 /// A stream that reports its reads, and passes on only what its inspector lets pass.
 #[derive(Debug)]
@@ -22,9 +34,24 @@ pub(super) struct Watched {
     head: Bytes,
     activity: Arc<Activity>,
     intake: Arc<Intake>,
-    /// `None` where hyper speaks HTTP/2
-    inspector: Option<Inspector>,
+    eye: Eye,
     withheld: Vec<u8>,
+    /// The connection's turn in which no more is read
+    paused: Option<u32>,
+    /// Whether hyper was told that the client has ended, by whoever ended it
+    ended: Option<Ended>,
+    /// The connection's turn as of the last read
+    turn: u32,
+    farewell: Option<Farewell>,
+    /// Whether HTTP/1 has said goodbye: what comes now is only thrown away
+    parted: bool,
+}
+
+/// Who ended what the client says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Client,
+    Gauge,
 }
 
 impl Watched {
@@ -34,15 +61,20 @@ impl Watched {
         head: Bytes,
         activity: Arc<Activity>,
         intake: Arc<Intake>,
-        inspector: Option<Inspector>,
+        eye: Eye,
     ) -> Self {
         Self {
             stream,
             head,
             activity,
             intake,
-            inspector,
+            eye,
             withheld: Vec::new(),
+            paused: None,
+            ended: None,
+            turn: 0,
+            farewell: None,
+            parted: false,
         }
     }
 
@@ -51,10 +83,24 @@ impl Watched {
         (self.stream, self.withheld)
     }
 
+    /// Whether the client has said goodbye.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended == Some(Ended::Client)
+    }
+
     /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
-    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<()>> {
-        let Some(inspector) = &mut self.inspector else {
-            return Poll::Ready(Ok(()));
+    fn inspect(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        before: usize,
+    ) -> Poll<io::Result<()>> {
+        let inspector = match &mut self.eye {
+            Eye::Http1(inspector) => inspector,
+            Eye::Http2(_) => {
+                self.weigh(buf, before);
+                return Poll::Ready(Ok(()));
+            }
         };
         let bytes = &buf.filled()[before..];
         if inspector.is_opaque() {
@@ -80,10 +126,38 @@ impl Watched {
         self.withheld = withheld[..withheld.len().min(KEPT)].to_vec();
         self.intake.refuse(why);
         if after == 0 {
-            return self.stop();
+            return self.stop(cx);
         }
         buf.set_filled(before + after);
         Poll::Ready(Ok(()))
+    }
+
+    /// What frames arrived since `buf` had `before` bytes: how many of them hyper gets to see now.
+    fn weigh(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let Eye::Http2(gauge) = &mut self.eye else {
+            return;
+        };
+        gauge.earn(self.activity.take_earned());
+        if let Some(misuse) = self.activity.misuse() {
+            gauge.cut(misuse);
+        }
+        let bytes = &buf.filled()[before..];
+        let look = gauge.look(bytes);
+        self.activity.set_in_head(gauge.in_head());
+        match look {
+            Look::Pass => {}
+            Look::Pause(after) => {
+                self.head = [&bytes[after..], &self.head].concat().into();
+                self.paused = Some(self.activity.turn());
+                buf.set_filled(before + after);
+            }
+            // hyper ends what it is told has ended, and the client is told why.
+            Look::Cut(after, misuse) => {
+                self.activity.cut(misuse);
+                self.ended = Some(Ended::Gauge);
+                buf.set_filled(before + after);
+            }
+        }
     }
 
     /// Fails where the client has not read for too long.
@@ -104,15 +178,24 @@ impl Watched {
         }
     }
 
+    /// What was written pays for what was read.
+    fn earn(&self, written: &Poll<io::Result<usize>>) {
+        if let (Poll::Ready(Ok(count)), Eye::Http2(_)) = (written, &self.eye) {
+            self.activity.earn(*count as u32 / WORTH);
+            self.activity.move_on();
+        }
+    }
+
     /// What reading comes to after a refusal. A broken body breaks its request. A broken head is nobody's yet: requests
     /// before it are still answered, and then the connection's own task answers it.
-    fn stop(&self) -> Poll<io::Result<()>> {
-        let (Some(why), Some(inspector)) = (self.intake.refusal(), &self.inspector) else {
+    fn stop(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(why), Eye::Http1(inspector)) = (self.intake.refusal(), &self.eye) else {
             return Poll::Pending;
         };
         if why.in_body() && self.intake.has_begun(inspector.heads()) {
             Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why.why())))
         } else {
+            self.intake.wait_for_next(cx.waker());
             Poll::Pending
         }
     }
@@ -124,21 +207,47 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.parted {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
         if self.intake.refusal().is_some() {
-            return self.stop();
+            return self.stop(cx);
         }
         let before = buf.filled().len();
+        if self.activity.misuse().is_some() {
+            self.weigh(buf, before);
+        }
+        if self.ended.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(turn) = self.paused {
+            if turn == self.activity.turn() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.paused = None;
+        }
+        if self.turn != self.activity.turn() {
+            self.turn = self.activity.turn();
+            if let Eye::Http2(gauge) = &mut self.eye {
+                gauge.turn();
+            }
+        }
         if self.head.is_empty() {
+            let room = buf.remaining() > 0;
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             if buf.filled().len() > before {
                 self.activity.bytes_arrived();
+                self.activity.move_on();
+            } else if room {
+                self.ended = Some(Ended::Client);
             }
         } else {
             let count = self.head.len().min(buf.remaining());
             buf.put_slice(&self.head[..count]);
             self.head.advance(count);
         }
-        self.inspect(buf, before)
+        self.inspect(cx, buf, before)
     }
 }
 
@@ -151,6 +260,7 @@ impl AsyncWrite for Watched {
         self.may_write()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note(&written);
+        self.earn(&written);
         written
     }
 
@@ -162,6 +272,7 @@ impl AsyncWrite for Watched {
         self.may_write()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note(&written);
+        self.earn(&written);
         written
     }
 
@@ -176,7 +287,18 @@ impl AsyncWrite for Watched {
         flushed
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// hyper ends an HTTP/2 connection with its last word written, and whatever the client is still saying unread.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let watched = self.get_mut();
+        let Eye::Http2(gauge) = &watched.eye else {
+            watched.parted = true;
+            return Pin::new(&mut watched.stream).poll_shutdown(cx);
+        };
+        let farewell = watched.farewell.get_or_insert_with(|| {
+            let misuse = watched.activity.misuse();
+            Farewell::new(misuse.map_or_else(Vec::new, |misuse| misuse.goaway(gauge.last())))
+        });
+        let ended = watched.ended == Some(Ended::Client);
+        farewell.poll(cx, &mut watched.stream, ended).map(Ok)
     }
 }

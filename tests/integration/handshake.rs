@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::client::{self, curl, empty, get, h1, h2, h2_over, request_h2, tcp, text, tls};
+use crate::support::frames::{Frames, GOAWAY, PING, SETTINGS};
 use crate::support::{Lowport, PATIENCE, certs, folder, raw, until};
 
 const HELLO: &str = "[[route]]\nrespond = \"hello\"\n";
@@ -334,7 +335,7 @@ fn an_idle_connection_is_let_go() {
     let start = Instant::now();
     let mut frames = Frames::connect(lowport.http);
     frames.until(SETTINGS);
-    frames.send(PING, &[0; 8]);
+    frames.frame(PING, 0, 0, &[0; 8]);
     let goaway = frames.until(GOAWAY);
     assert_eq!(goaway[4..8], [0; 4], "no error");
     assert!(right.contains(&start.elapsed()), "{:?}", start.elapsed());
@@ -429,66 +430,4 @@ fn drip(stream: &mut TcpStream, text: &str) -> String {
     }
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     format!("{}{}", char::from(byte[0]), raw::read_all(stream))
-}
-
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
-
-/// HTTP/2 in plaintext, by hand.
-struct Frames(TcpStream);
-
-impl Frames {
-    /// Sends the preface and empty settings.
-    fn connect(port: u16) -> Self {
-        let mut stream = raw::connect(port);
-        stream
-            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            .expect("sent");
-        let mut frames = Self(stream);
-        frames.send(SETTINGS, &[]);
-        frames
-    }
-
-    fn send(&mut self, kind: u8, payload: &[u8]) {
-        self.frame(kind, 0, payload);
-    }
-
-    fn frame(&mut self, kind: u8, flags: u8, payload: &[u8]) {
-        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0];
-        frame.extend_from_slice(payload);
-        self.0.write_all(&frame).expect("sent");
-    }
-
-    /// The next frame's kind and payload; `None` at the connection's end. Pings are answered.
-    fn next(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 9];
-        match self.0.read_exact(&mut head) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
-            read => read.expect("a frame"),
-        }
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        self.0.read_exact(&mut payload).expect("a payload");
-        if head[3] == PING && head[4] & ACK == 0 {
-            self.frame(PING, ACK, &payload);
-        }
-        Some((head[3], payload))
-    }
-
-    /// The payload of the first frame of this kind.
-    fn until(&mut self, wanted: u8) -> Vec<u8> {
-        loop {
-            let (kind, payload) = self.next().expect("a frame");
-            if kind == wanted {
-                return payload;
-            }
-        }
-    }
-
-    /// Waits for the connection's end.
-    fn ended(mut self) {
-        while self.next().is_some() {}
-    }
 }

@@ -7,5 +7,5 @@ mod record;
 mod sink;
 
 pub use buffer::LogBuffer;
-pub use record::AccessRecord;
+pub use record::{AccessRecord, Clock};
 pub use sink::LogSink;

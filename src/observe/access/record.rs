@@ -47,7 +47,7 @@ pub struct AccessRecord<'a> {
 
 impl AccessRecord<'_> {
     /// A line as nginx's `combined`, with more at its end.
-    pub(super) fn combined(&self, out: &mut Vec<u8>, clock: &Clock) {
+    pub fn combined(&self, out: &mut Vec<u8>, clock: &Clock) {
         address(out, self.client);
         out.extend_from_slice(b" - - [");
         out.extend_from_slice(&clock.combined);
@@ -86,7 +86,7 @@ impl AccessRecord<'_> {
     }
 
     /// A line with one JSON object. Times are in milliseconds; what there is none of is `null`.
-    pub(super) fn json(&self, out: &mut Vec<u8>, clock: &Clock) {
+    pub fn json(&self, out: &mut Vec<u8>, clock: &Clock) {
         out.extend_from_slice(b"{\"ts\":\"");
         out.extend_from_slice(&clock.rfc3339);
         out.push(b'.');
@@ -130,7 +130,7 @@ impl AccessRecord<'_> {
 
 /// The time of day, formatted once a second.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub struct Clock {
     second: u64,
     millis: u32,
     /// `24/Nov/2026:14:53:51 +0000`
@@ -141,7 +141,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Sets it.
-    pub(super) fn set(&mut self, now: SystemTime) {
+    pub fn set(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.millis = since.subsec_millis();
         if since.as_secs() != self.second || self.combined.is_empty() {

@@ -28,7 +28,7 @@ pub(super) struct Upload {
     /// Goes after `data`
     tail: &'static [u8],
     unflushed: bool,
-    /// Whether a byte has left, or the body was asked for one
+    /// Whether a byte has left, or the body has given something up
     touched: bool,
     broken: bool,
     body: Option<RequestBody>,
@@ -138,12 +138,10 @@ impl Upload {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Err(Broke::Body));
         };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-            return Poll::Pending;
-        };
-        // Whatever it was, a second attempt would not get it again: not even an error.
+        let polled = ready!(Pin::new(body).poll_frame(cx));
+        // A body that failed has lost what it failed over: it must not be sent again as if that were all.
         self.touched = true;
-        let frame = match frame {
+        let frame = match polled {
             None => return Poll::Ready(self.end(&HeaderMap::new())),
             Some(Err(_)) => return Poll::Ready(Err(Broke::Body)),
             Some(Ok(frame)) => frame,

@@ -9,6 +9,7 @@ pub(crate) mod again;
 pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
+pub(crate) mod frames;
 // It knows the registers of these.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod inject;

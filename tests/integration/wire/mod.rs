@@ -1,6 +1,11 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
 mod framing;
+mod fuzzed;
+mod h2_abuse;
+mod h2_answers;
+mod h2_frames;
+mod h2_requests;
 mod limits;
 mod overload;
 mod requests;
