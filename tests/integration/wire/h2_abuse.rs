@@ -38,7 +38,7 @@ fn flooded(recorder: &Recorder) -> usize {
 /// A client that minds its own business on a connection of its own until this drops.
 struct Bystander {
     done: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<(usize, Duration)>>,
+    thread: Option<std::thread::JoinHandle<usize>>,
 }
 
 impl Bystander {
@@ -46,15 +46,13 @@ impl Bystander {
         let done = Arc::new(AtomicBool::new(false));
         let (over, mut client) = (Arc::clone(&done), Frames::open(lowport, Under::Tls, &[]));
         let thread = std::thread::spawn(move || {
-            let (mut answers, mut slowest) = (0, Duration::ZERO);
+            let mut answers = 0;
             while !over.load(Ordering::Relaxed) || answers == 0 {
-                let start = Instant::now();
                 let stream = client.get("/calm");
                 assert_eq!(client.outcome(stream), Outcome::Status(200));
-                slowest = slowest.max(start.elapsed());
                 answers += 1;
             }
-            (answers, slowest)
+            answers
         });
         Self {
             done,
@@ -62,15 +60,11 @@ impl Bystander {
         }
     }
 
-    /// It was answered all the time.
+    /// It was answered all the time, and never later than a client waits.
     fn ask(mut self) {
         self.done.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it runs");
-        let (answers, slowest) = thread.join().expect("it was answered");
-        assert!(
-            answers > 0 && slowest < Duration::from_secs(5),
-            "{answers} {slowest:?}"
-        );
+        assert!(thread.join().expect("it was answered") > 0);
     }
 }
 
