@@ -39,7 +39,8 @@ fn nothing_is_denied_in_the_whole_suite_but_what_is_meant_to_be() {
     for entry in fs::read_dir(folder.path()).unwrap().flatten() {
         let path = entry.path();
         let main = path.extension().and_then(|pid| pid.to_str()?.parse().ok());
-        let (true, Some(main)) = (path.file_stem() == Some("trace".as_ref()), main) else {
+        let is_trace = entry.file_name().to_string_lossy().starts_with("trace-");
+        let (true, Some(main)) = (is_trace, main) else {
             continue;
         };
         traces += 1;
@@ -63,7 +64,8 @@ fn in_path(program: &str) -> Option<PathBuf> {
     places.find(|place| place.is_file())
 }
 
-/// A program that is lowport with strace beside it, which writes what failed to `trace.PID` in `folder`. It can be copied.
+/// A program that is lowport with strace beside it, which writes what failed to `trace-UNIQUE.PID` in `folder`. It can be
+/// copied.
 fn traced_binary(folder: &Path, strace: &Path) -> PathBuf {
     // Whoever lowport is started as writes there.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).expect("permissions");
@@ -76,11 +78,12 @@ fn traced_binary(folder: &Path, strace: &Path) -> PathBuf {
         folder.join("lowport"),
     );
     // Not where strace cannot be: in a user namespace without the user that it runs as. The libraries' path is cargo's,
-    // and not everybody may look there.
+    // and not everybody may look there. The process id alone is not unique: in PID namespaces of their own all are 1.
     let script = format!(
         "#!/bin/sh\nunset LD_LIBRARY_PATH\n\
          if ! {strace} -D -o /dev/null /bin/true 2>/dev/null; then exec {real} \"$@\"; fi\n\
-         exec {strace} -D -f -b execve -Y -qq -s 200 -e status=failed -e signal=none -o {}/trace.$$ {real} \"$@\"\n",
+         exec {strace} -D -f -b execve -Y -qq -s 200 -e status=failed -e signal=none \
+         -o {}/trace-$(cat /proc/sys/kernel/random/uuid).$$ {real} \"$@\"\n",
         folder.display()
     );
     fs::write(&traced, script).expect("written");
