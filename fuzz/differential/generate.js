@@ -87,7 +87,7 @@ function target(draw, odds, name) {
   const plain = draw.odd(8, `/${name}`, [`/${name}?a=b`, `/${name}/../x`, `/${name}%2Fx`, `//${name}`, `http://a/${name}`]);
   return draw.odd(odds, plain, [
     '*', `${name}`, `/${name}#x`, `/${name} x`, `/${name}\0`, `/${name}\xe9`, `/${name}\t`, `http://b/${name}`, `http://u@a/${name}`, 'a:80',
-    `http:///${name}`, `https://a/${name}`, `/${name}\x7f`, `/${name}?${'x'.repeat(9000)}`, `http://a?${name}`, '', `/${name}"<>`,
+    `http:///${name}`, `ftp://a/${name}`, `://a/${name}`, `https://a/${name}`, `/${name}\x7f`, `/${name}?${'x'.repeat(9000)}`, `http://a?${name}`, '', `/${name}"<>`,
   ]);
 }
 

@@ -126,6 +126,7 @@ mod tests {
             ("GET", "http://a.test", true),
             ("GET", "HTTPS://a.test/", true),
             ("GET", "ftp://a.test/", false),
+            ("GET", "://a.test/", false),
             ("GET", "*", false),
             ("GET", "a.test", false),
             ("GET", "a.test:80", false),

@@ -84,6 +84,23 @@ fn who_is_still_sending_can_read_the_answer() {
 }
 
 #[test]
+fn a_target_of_another_scheme_is_none() {
+    let recorder = Recorder::start();
+    let lowport = Lowport::start(&recorder.route());
+    for (target, status) in [
+        ("http://a/x", 200),
+        ("HTTP://a/x", 200),
+        ("ht0p://a/x", 400),
+        ("ftp://a/x", 400),
+        ("://a/x", 400),
+    ] {
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&lowport, Over::Plain, bytes);
+        assert_eq!(statuses(&answer), [status], "{target}: {answer}");
+    }
+}
+
+#[test]
 fn the_preface_of_http2_is_no_method() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
