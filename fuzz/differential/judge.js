@@ -102,7 +102,8 @@ export function compare({ bytes, direct, seen }) {
   const wrong = [];
   for (const [index, request] of direct.entries()) {
     const read = wanted[index];
-    if (!read || !seen.some((it) => it.target === origin(read.target))) {
+    // Without a listener for upgrades, Node may pass over a request for one that comes behind another.
+    if (!read || read.upgrade || !seen.some((it) => it.target === origin(read.target))) {
       break;
     }
     const same = read.method === request.method && origin(read.target) === origin(request.target);

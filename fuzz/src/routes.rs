@@ -1,5 +1,7 @@
 //! Route tables out of an input, and a search through them as the documentation of `lowport::route` tells it: plain and slow.
 
+use std::sync::LazyLock;
+
 use arbitrary::Arbitrary;
 use http::Method;
 use lowport::config::{HostMatch, PathMatch, Route};
@@ -37,16 +39,21 @@ pub struct Place {
 }
 
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "PURGE"];
-const REGEXES: [&str; 8] = [
-    "/a.*",
-    "/.*b",
-    "/[^/]*",
-    "(?:/ab?)+",
-    "(?:/[ab]+)*",
-    "/+",
-    "/.*é.*",
-    "(?i)/A",
-];
+
+/// As a configuration makes them out of texts; once, since that takes its time.
+static REGEXES: LazyLock<[Regex; 8]> = LazyLock::new(|| {
+    let texts = [
+        "/a.*",
+        "/.*b",
+        "/[^/]*",
+        "(?:/ab?)+",
+        "(?:/[ab]+)*",
+        "/+",
+        "/.*é.*",
+        "(?i)/A",
+    ];
+    texts.map(|text| Regex::new(&format!("\\A(?:{text})\\z")).expect("a regular expression"))
+});
 
 impl Place {
     /// The route that it describes, with whatever else `like` has.
@@ -62,9 +69,8 @@ impl Place {
             0 => PathMatch::Any,
             1 | 2 => PathMatch::Exact(self.text()),
             3 => {
-                let text = REGEXES[usize::from(self.path / 8) % REGEXES.len()];
-                let regex = Regex::new(&format!("\\A(?:{text})\\z"));
-                PathMatch::Regex(regex.expect("a regular expression"))
+                let regex = &REGEXES[usize::from(self.path / 8) % REGEXES.len()];
+                PathMatch::Regex(regex.clone())
             }
             _ => PathMatch::Prefix(self.text().trim_end_matches('/').to_owned()),
         };
