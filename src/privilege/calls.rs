@@ -24,7 +24,8 @@ macro_rules! calls {
     };
 }
 
-type Named = (&'static str, c_long);
+/// A system call's name and its number.
+pub(super) type Named = (&'static str, c_long);
 
 /// Answered ENOSYS, so that the C library falls back to clone(2), whose flags a filter can read.
 pub(super) const CLONE3: c_long = libc::SYS_clone3;
@@ -81,7 +82,18 @@ mod older {
 }
 
 /// Never made by a proxy, whatever its configuration: whoever makes one has taken it over, and the process ends.
-pub(super) const NEVER: &[Named] = calls![
+pub(super) fn never() -> impl Iterator<Item = Named> {
+    NEVER.iter().chain(NEVER_HERE).copied().chain(app_never())
+}
+
+/// Of those, what no Node app and nothing that one starts makes either: what is refused by the default profiles of
+/// containers, in which all of them run. Not tracing, nor becoming somebody, which the kernel itself refuses where it has to.
+pub(super) fn app_never() -> impl Iterator<Item = Named> {
+    APP_NEVER.iter().chain(APP_NEVER_HERE).copied()
+}
+
+/// Besides [`APP_NEVER`].
+const NEVER: &[Named] = calls![
     // Other programs
     SYS_execve SYS_execveat
     // Other processes
@@ -89,31 +101,18 @@ pub(super) const NEVER: &[Named] = calls![
     // Other users and capabilities
     SYS_capset SYS_setfsgid SYS_setfsuid SYS_setgid SYS_setgroups SYS_setregid SYS_setresgid SYS_setresuid SYS_setreuid
     SYS_setuid
-    // Namespaces and mounts
-    SYS_chroot SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree
-    SYS_pivot_root SYS_setns SYS_umount2 SYS_unshare
-    // Ways around a filter or around permissions
-    SYS_io_uring_enter SYS_io_uring_register SYS_io_uring_setup SYS_open_by_handle_at
-    // The kernel's larger doors
-    SYS_add_key SYS_bpf SYS_fanotify_init SYS_keyctl SYS_perf_event_open SYS_personality SYS_request_key
-    SYS_userfaultfd
     // The machine
-    SYS_acct SYS_adjtimex SYS_clock_adjtime SYS_clock_settime SYS_delete_module SYS_finit_module SYS_init_module
-    SYS_kexec_load SYS_mknodat SYS_quotactl SYS_reboot SYS_setdomainname SYS_sethostname SYS_settimeofday SYS_swapoff
-    SYS_swapon SYS_syslog SYS_vhangup
+    SYS_adjtimex SYS_chroot SYS_mknodat SYS_personality
 ];
 
 /// What else only x86-64 has of it.
 #[cfg(target_arch = "x86_64")]
-pub(super) const NEVER_HERE: &[Named] =
-    calls![SYS_fork SYS_ioperm SYS_iopl SYS_kexec_file_load SYS_mknod SYS_modify_ldt SYS_vfork];
+const NEVER_HERE: &[Named] = calls![SYS_fork SYS_mknod SYS_modify_ldt SYS_vfork];
 /// What else only this architecture has of it.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const NEVER_HERE: &[Named] = &[];
+const NEVER_HERE: &[Named] = &[];
 
-/// Of those, what no Node app and nothing that one starts makes either: what is refused by the default profiles of
-/// containers, in which all of them run. Not tracing, nor becoming somebody, which the kernel itself refuses where it has to.
-pub(super) const APP_NEVER: &[Named] = calls![
+const APP_NEVER: &[Named] = calls![
     // Namespaces and mounts
     SYS_fsconfig SYS_fsmount SYS_fsopen SYS_fspick SYS_mount SYS_mount_setattr SYS_move_mount SYS_open_tree SYS_pivot_root
     SYS_setns SYS_umount2 SYS_unshare
@@ -129,10 +128,21 @@ pub(super) const APP_NEVER: &[Named] = calls![
 
 /// What else only x86-64 has of it.
 #[cfg(target_arch = "x86_64")]
-pub(super) const APP_NEVER_HERE: &[Named] = calls![SYS_ioperm SYS_iopl SYS_kexec_file_load];
+const APP_NEVER_HERE: &[Named] = calls![SYS_ioperm SYS_iopl SYS_kexec_file_load];
 /// What else only this architecture has of it.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const APP_NEVER_HERE: &[Named] = &[];
+const APP_NEVER_HERE: &[Named] = &[];
+
+/// The namespaces that clone(2) makes.
+pub(super) const NAMESPACES: [c_int; 7] = [
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWUTS,
+];
 
 /// Every call that `needs` takes, in no order, each once.
 pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
@@ -231,13 +241,7 @@ pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
 
 /// Threads, and no namespaces on the way.
 fn threads() -> Result<Vec<Rule>> {
-    let namespaces = libc::CLONE_NEWCGROUP
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWUSER
-        | libc::CLONE_NEWUTS;
+    let namespaces = NAMESPACES.iter().fold(0, |all, flag| all | flag);
     let thread = libc::CLONE_THREAD | libc::CLONE_VM;
     Ok(vec![all([masked(0, thread | namespaces, thread)?])?])
 }

@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-use super::calls::{APP_NEVER, APP_NEVER_HERE, CLONE3};
+use super::calls::{CLONE3, NAMESPACES, app_never};
 use super::fork::OneThread;
 use super::walls::allowed;
 use crate::config::{Layer, Sandbox};
@@ -55,8 +55,8 @@ fn filters() -> Result<[BpfProgram; 2], BackendError> {
         SeccompFilter::new(rules, SeccompAction::Allow, answer, arch)?.try_into()
     };
     let mut never = BTreeMap::new();
-    for (_, number) in APP_NEVER.iter().chain(APP_NEVER_HERE) {
-        never.extend(doors(*number).map(|number| (number, Vec::new())));
+    for (_, number) in app_never() {
+        never.extend(doors(number).map(|number| (number, Vec::new())));
     }
     let namespaces = namespaces()?;
     never.extend(doors(libc::SYS_clone).map(|number| (number, namespaces.clone())));
@@ -73,23 +73,13 @@ fn doors(number: c_long) -> impl Iterator<Item = c_long> {
 
 /// Each of the namespaces that clone(2) makes.
 fn namespaces() -> Result<Vec<SeccompRule>, BackendError> {
-    [
-        libc::CLONE_NEWCGROUP,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWNET,
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWUTS,
-    ]
-    .into_iter()
-    .map(|flag| {
+    let rule = |flag: c_int| {
         let flag = u64::from(flag.cast_unsigned());
         let set = SeccompCmpOp::MaskedEq(flag);
         let set = SeccompCondition::new(0, SeccompCmpArgLen::Dword, set, flag)?;
         SeccompRule::new(vec![set])
-    })
-    .collect()
+    };
+    NAMESPACES.into_iter().map(rule).collect()
 }
 
 #[cfg(test)]
@@ -110,8 +100,8 @@ mod tests {
     fn what_no_app_does_is_refused_and_the_rest_goes_on() {
         let told = in_child(|| {
             assert_eq!(confine_app(&Sandbox::default())?, Ok(2));
-            for (name, number) in APP_NEVER.iter().chain(APP_NEVER_HERE) {
-                assert_eq!(call(*number, 0), Err(Errno::EPERM), "{name}");
+            for (name, number) in app_never() {
+                assert_eq!(call(number, 0), Err(Errno::EPERM), "{name}");
             }
             let user = c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD);
             assert_eq!(call(libc::SYS_clone, user), Err(Errno::EPERM));
