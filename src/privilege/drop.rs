@@ -213,6 +213,12 @@ fn set_capabilities(bits: u32) -> io::Result<()> {
         )
     };
     Errno::result(cleared)?;
+    capset(bits)
+}
+
+/// As [`set_capabilities`], the ambient set aside, which the kernel lowers by itself.
+#[expect(unsafe_code, reason = "nix has no calls for capability sets")]
+pub(super) fn capset(bits: u32) -> io::Result<()> {
     let low = Sets {
         effective: bits,
         permitted: bits,

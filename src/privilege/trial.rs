@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Uid, alarm, execv, pipe2, setresuid};
 
-use super::drop::Lesser;
+use super::drop::{Kept, Lesser, capset};
 use super::fork::{Fork, exit_now, fork};
 use super::needs::{Needs, Ports};
 use super::walls::Walls;
@@ -209,7 +209,10 @@ fn attempts(needs: &Needs) -> Vec<Attempt> {
         "become root (setresuid)",
         Box::new(move || Ok(setresuid(root, root, root)?)),
     );
-    add("gain capabilities (capset)", Box::new(capset));
+    add(
+        "gain capabilities (capset)",
+        Box::new(|| capset(Kept::NetBindService.bit())),
+    );
     add(
         "gain them in a new user namespace (unshare)",
         Box::new(|| Ok(unshare(CloneFlags::CLONE_NEWUSER)?)),
@@ -279,16 +282,6 @@ fn another() -> io::Result<()> {
             Ok(())
         }
     }
-}
-
-#[expect(unsafe_code, reason = "nix has no call for capability sets")]
-fn capset() -> io::Result<()> {
-    // CAP_NET_BIND_SERVICE, effective and permitted, of this thread; version 3 takes two sets of 32.
-    let header: [u32; 2] = [0x2008_0522, 0];
-    let sets: [u32; 6] = [1 << 10, 1 << 10, 0, 0, 0, 0];
-    // SAFETY: the header and the sets have version 3's layout, live until the call returns, and are only read.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })?;
-    Ok(())
 }
 
 #[expect(unsafe_code, reason = "std maps no memory")]
