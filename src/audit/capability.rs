@@ -80,9 +80,9 @@ impl FileCapabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privilege::Kept;
+    use crate::privilege::Capability;
 
-    const NET_BIND_SERVICE: u64 = Kept::NetBindService.bit() as u64;
+    const NET_BIND_SERVICE: u64 = Capability::NetBindService.bit() as u64;
 
     #[test]
     fn each_form_of_the_attribute_is_read() {

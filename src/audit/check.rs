@@ -3,7 +3,7 @@
 use super::finding::{Finding, Severity};
 use super::member::{LANDLOCK, Member, Role};
 use super::socket::list;
-use crate::privilege::Kept;
+use crate::privilege::Capability;
 use crate::privilege::status::{SeccompMode, TaskState, one_state};
 
 /// One thing looked at.
@@ -185,7 +185,7 @@ fn capabilities(role: Role, state: &TaskState) -> Check {
     let sets = &state.capabilities;
     let beyond = |set: u64| set & !role.allowed() != 0;
     // Lowport raises no more than this out of it, and gives that up. What others find in theirs, they have from it.
-    let starters = u64::from(Kept::NetBindService.bit());
+    let starters = u64::from(Capability::NetBindService.bit());
     let wrong = if beyond(sets.usable()) {
         Some((
             Severity::High,

@@ -10,7 +10,7 @@ use super::process::Process;
 use super::socket::{Address, Listeners, addresses};
 use crate::privilege::process::dumpable;
 use crate::privilege::status::{TaskState, tasks, threads_json};
-use crate::privilege::{Broker, Identity, Kept};
+use crate::privilege::{Broker, Capability, Identity};
 
 /// Why Landlock is not told: the kernel shows it to nobody.
 pub(super) const LANDLOCK: &str = "not to be seen from outside: `lowport -v run` tells";
@@ -51,7 +51,7 @@ impl Role {
     /// The capabilities that it may use.
     pub(super) fn allowed(self) -> u64 {
         match self {
-            Self::Broker => u64::from(Kept::set(Broker::KEPT)),
+            Self::Broker => u64::from(Capability::set(Broker::KEPT)),
             Self::Worker | Self::Supervisor | Self::App => 0,
         }
     }

@@ -1,4 +1,25 @@
-//! Capabilities by name.
+//! Capabilities: those that lowport has a use for, and all by name.
+
+/// A capability that lowport has a use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// CAP_DAC_READ_SEARCH: reading what only others may read
+    DacReadSearch = 2,
+    /// CAP_NET_BIND_SERVICE: binding ports below 1024
+    NetBindService = 10,
+}
+
+impl Capability {
+    /// Its place in a set.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// The set of these.
+    pub fn set(these: &[Self]) -> u32 {
+        these.iter().fold(0, |bits, one| bits | one.bit())
+    }
+}
 
 /// By number, as capability.h has them.
 const NAMES: &[&str] = &[

@@ -8,6 +8,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
 
+use super::capability::Capability;
 use super::fork::OneThread;
 use super::user::{Identity, is_root};
 
@@ -46,34 +47,13 @@ pub fn become_user(user: &Identity) -> io::Result<()> {
     verify(user)
 }
 
-/// A capability that the broker keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// CAP_DAC_READ_SEARCH: reading what only others may read
-    DacReadSearch = 2,
-    /// CAP_NET_BIND_SERVICE: binding ports below 1024
-    NetBindService = 10,
-}
-
-impl Kept {
-    /// Its place in a set.
-    pub const fn bit(self) -> u32 {
-        1 << self as u32
-    }
-
-    /// The set of these.
-    pub fn set(kept: &[Self]) -> u32 {
-        kept.iter().fold(0, |bits, kept| bits | kept.bit())
-    }
-}
-
 /// Gives up all but `kept`, for a process that stays root for their sake; one that is not root keeps nothing.
 ///
 /// Without capabilities uid 0 is the owner of root's files and no more than that. The process must have one thread.
 ///
 /// # Errors
 /// When there is a second thread, a step fails, or its result is not what was asked for: the process must end then.
-pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
+pub fn keep_only(kept: &[Capability]) -> io::Result<()> {
     let _alone = OneThread::check()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let kept = if is_root() {
@@ -81,7 +61,7 @@ pub fn keep_only(kept: &[Kept]) -> io::Result<()> {
         lock_securebits()?;
         // Fails without CAP_SETGID, where there are no groups to lose either way.
         let _ = setgroups(&[]);
-        held()?.permitted & Kept::set(kept)
+        held()?.permitted & Capability::set(kept)
     } else {
         0
     };
@@ -103,7 +83,7 @@ pub enum Lesser<'a> {
     /// It becomes somebody: [`become_user`]
     User(&'a Identity),
     /// It stays who it is, with these: [`keep_only`]
-    Keeping(&'a [Kept]),
+    Keeping(&'a [Capability]),
     /// It has done so already
     Already,
 }
@@ -121,7 +101,7 @@ impl Lesser<'_> {
 
 /// Whether this process may bind ports below 1024; raises the right where it is only permitted.
 pub(super) fn holds_net_bind() -> bool {
-    let bit = Kept::NetBindService.bit();
+    let bit = Capability::NetBindService.bit();
     match held() {
         Ok(held) if held.effective & bit != 0 => true,
         Ok(held) if held.permitted & bit != 0 => set_capabilities(bit).is_ok(),

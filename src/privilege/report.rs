@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::broker::Broker;
-use super::drop;
+use super::capability::Capability;
 use super::landlock::{Kept, LandlockState};
 use super::mode::Mode;
 use super::needs::Needs;
@@ -150,11 +150,11 @@ impl PrivilegeReport {
         &self,
         who: &str,
         state: &TaskState,
-        kept: &[drop::Kept],
+        kept: &[Capability],
         filters: usize,
         found: &mut Vec<String>,
     ) {
-        let kept = u64::from(drop::Kept::set(kept));
+        let kept = u64::from(Capability::set(kept));
         let mut sets = self.sets(state);
         (sets.effective, sets.permitted) = (sets.effective & !kept, sets.permitted & !kept);
         if !sets.is_none() {

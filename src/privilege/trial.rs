@@ -16,7 +16,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Uid, alarm, execv, pipe2, setresuid};
 
-use super::drop::{Kept, Lesser, capset};
+use super::capability::Capability;
+use super::drop::{Lesser, capset};
 use super::fork::{Fork, exit_now, fork};
 use super::needs::{Needs, Ports};
 use super::walls::Walls;
@@ -211,7 +212,7 @@ fn attempts(needs: &Needs) -> Vec<Attempt> {
     );
     add(
         "gain capabilities (capset)",
-        Box::new(|| capset(Kept::NetBindService.bit())),
+        Box::new(|| capset(Capability::NetBindService.bit())),
     );
     add(
         "gain them in a new user namespace (unshare)",

@@ -20,12 +20,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Kept;
+use super::Capability;
 use crate::config::{Config, Source};
 
 impl Broker {
     /// What one that is root stays root for.
-    pub const KEPT: &[Kept] = &[Kept::NetBindService, Kept::DacReadSearch];
+    pub const KEPT: &[Capability] = &[Capability::NetBindService, Capability::DacReadSearch];
 }
 
 /// What a reload brought.
