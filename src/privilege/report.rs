@@ -294,7 +294,6 @@ fn open_walls(whose: &str, walls: &Walls, open: &mut Vec<String>) {
 
 fn landlock(walls: &Walls) -> String {
     match &walls.landlock {
-        Ok(state) if state.missing().is_some() => "none".to_owned(),
         Ok(state) => {
             let kept: Vec<String> = parts(state)
                 .iter()

@@ -53,17 +53,17 @@ impl Walls {
             return Ok(Vec::new());
         }
         let tried = trial(needs, lesser)?;
-        let held: Vec<String> = tried
+        let worked: Vec<String> = tried
             .iter()
             .filter(|tried| !tried.outcome.is_denied())
             .map(|tried| format!("{}: {}", tried.action, tried.outcome))
             .collect();
-        if held.is_empty() {
+        if worked.is_empty() {
             return Ok(tried);
         }
         Err(io::Error::other(format!(
             "the sandbox does not hold: {}",
-            held.join("; ")
+            worked.join("; ")
         )))
     }
 
@@ -73,8 +73,7 @@ impl Walls {
     /// There is more than one thread; or a layer cannot be had, and `sandbox` does not allow that.
     pub fn put_on(needs: Needs, tried: Vec<Tried>, sandbox: &Sandbox) -> io::Result<Self> {
         let alone = OneThread::check()?;
-        let landlock = landlock::restrict(&needs, &alone).and_then(LandlockState::or_none);
-        let landlock = allowed(landlock, Layer::Landlock, sandbox)?;
+        let landlock = allowed(landlock::restrict(&needs, &alone), Layer::Landlock, sandbox)?;
         let seccomp = allowed(seccomp::confine(&needs, &alone), Layer::Seccomp, sandbox)?;
         Ok(Self {
             needs,
