@@ -84,8 +84,6 @@ pub enum Lesser<'a> {
     User(&'a Identity),
     /// It stays who it is, with these: [`keep_only`]
     Keeping(&'a [Capability]),
-    /// It has done so already
-    Already,
 }
 
 impl Lesser<'_> {
@@ -94,7 +92,6 @@ impl Lesser<'_> {
         match self {
             Self::User(user) => become_user(user),
             Self::Keeping(kept) => keep_only(kept),
-            Self::Already => Ok(()),
         }
     }
 }

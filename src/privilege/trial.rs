@@ -339,12 +339,11 @@ mod tests {
 
     #[test]
     fn nothing_works_under_the_sandbox() {
-        let user = Identity::lookup("12345:54321").unwrap();
-        let lesser = match is_root() {
-            true => Lesser::User(&user),
-            false => Lesser::Already,
+        let user = match is_root() {
+            true => Identity::lookup("12345:54321").unwrap(),
+            false => Identity::current(),
         };
-        let told = in_child(|| Ok(told(&trial(&needs(), lesser)?)));
+        let told = in_child(|| Ok(told(&trial(&needs(), Lesser::User(&user))?)));
         let killed = "denied (killed by SIGSYS)";
         let expected = [
             format!("become root (setresuid): {killed}"),
@@ -373,7 +372,7 @@ mod tests {
             connect: Ports::Any,
             ..Needs::default()
         };
-        let told = in_child(|| Ok(told(&trial(&needs, Lesser::Already)?)));
+        let told = in_child(|| Ok(told(&trial(&needs, Lesser::Keeping(&[]))?)));
         for not in ["/etc/passwd", "bind port", "connect to"] {
             assert!(!told.contains(not), "{told}");
         }
@@ -418,7 +417,7 @@ mod tests {
             read: vec!["/nowhere/at/all".into()],
             ..Needs::default()
         };
-        let told = in_child(|| Ok(trial(&needs, Lesser::Already).unwrap_err().to_string()));
+        let told = in_child(|| Ok(trial(&needs, Lesser::Keeping(&[])).unwrap_err().to_string()));
         assert!(told.contains("could not be tried"), "{told}");
         assert!(told.contains("/nowhere/at/all"), "{told}");
     }
