@@ -136,7 +136,7 @@ impl Member {
         }
     }
 
-    /// For programs: every fact, under the names of the report at start; `open` with what is not as it should be.
+    /// For programs: every fact; `open` with what is not as it should be.
     pub(super) fn to_json(&self) -> Value {
         let identity = self.identity();
         let open = checks(self)

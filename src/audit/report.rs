@@ -30,8 +30,8 @@ impl Report {
         self.entries.iter().any(|entry| entry.severity.is_finding())
     }
 
-    /// `instances`: each running lowport, each of its processes with the names of the privilege report; and `findings`, an
-    /// array of `{severity, place, what, fix, rule}`. Notes and what holds are in that, with those severities.
+    /// `instances`: each running lowport, each of its processes with every fact; and `findings`, an array of
+    /// `{severity, place, what, fix, rule}`. Notes and what holds are in that, with those severities.
     pub fn json(&self) -> Value {
         json!({
             "instances": self.instances.iter().map(Instance::to_json).collect::<Value>(),
@@ -113,7 +113,7 @@ impl Report {
         self.instances.push(instance);
     }
 
-    /// The same for one file.
+    /// Where entries about one file are added.
     pub(super) fn file<'a>(&'a mut self, path: &'a Path) -> InFile<'a> {
         InFile { report: self, path }
     }

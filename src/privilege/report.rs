@@ -1,21 +1,19 @@
-//! What became of this process's privileges, for people and for programs.
+//! What became of this process's privileges, and of its helpers'.
 
 use std::fmt;
 use std::path::Path;
-
-use serde_json::{Value, json};
 
 use super::broker::Broker;
 use super::capability::Capability;
 use super::landlock::{Kept, LandlockState};
 use super::mode::Mode;
 use super::needs::Needs;
-use super::status::{Capabilities, SeccompMode, TaskState, one_state, threads_json};
+use super::status::{Capabilities, SeccompMode, TaskState, one_state};
 use super::trial::Tried;
 use super::user::Identity;
 use super::walls::Walls;
 
-/// What became of this process's privileges. [`Display`](fmt::Display) is for a terminal.
+/// What became of this process's privileges. [`Display`](fmt::Display) is for a person.
 #[derive(Debug, Clone)]
 pub struct PrivilegeReport {
     /// Where the low ports came from
@@ -168,24 +166,7 @@ impl PrivilegeReport {
         }
     }
 
-    /// For programs: every fact, and `open` with what could not be enforced.
-    pub fn to_json(&self) -> Value {
-        let report = json!({
-            "mode": self.mode.to_string(),
-            "user": self.identity.name,
-            "uid": self.identity.uid,
-            "gid": self.identity.gid,
-            "threads": threads_json(&self.threads),
-            "broker": self.broker.as_ref().map(|(helper, walls)| {
-                with(helper_json(helper), json!({ "sandbox": walls_json(walls) }))
-            }),
-            "guardian": self.app.as_ref().map(|app| helper_json(&app.guardian)),
-            "supervisor": self.app.as_ref().map(|app| helper_json(&app.supervisor)),
-            "open": self.open(),
-        });
-        with(report, walls_json(&self.walls))
-    }
-
+    /// What is told of the process that serves.
     fn rows(&self) -> Vec<(&'static str, String)> {
         let mut rows = vec![
             ("ports from", self.mode.to_string()),
@@ -201,37 +182,28 @@ impl PrivilegeReport {
             rows.push(("no new privs", yes(state.no_new_privs)));
             rows.push(("threads", format!("{}, all alike", threads.len())));
         }
-        let walls = &self.walls;
-        rows.push(("landlock", landlock(walls)));
-        rows.push(("seccomp", seccomp(walls)));
-        rows.push(("may connect", may_connect(&walls.needs)));
-        rows.push(("may bind", walls.needs.bind.to_string()));
-        rows.push(("may read", may_read(&walls.needs)));
-        rows.push(("may write", list(&walls.needs.write)));
-        if let Some((helper, walls)) = &self.broker {
-            rows.push(("broker", helper_row(helper)));
-            rows.push(("  landlock", landlock(walls)));
-            rows.push(("  seccomp", seccomp(walls)));
-            if walls.stand() {
-                rows.push(("  may connect", may_connect(&walls.needs)));
-                rows.push(("  may bind", walls.needs.bind.to_string()));
-                rows.push(("  may read", may_read(&walls.needs)));
-                rows.push(("  may write", list(&walls.needs.write)));
-                rows.push(("  tried", tried_row(&walls.tried)));
-            }
-        }
-        if let Some(app) = &self.app {
-            rows.push(("guardian", helper_row(&app.guardian)));
-            rows.push(("supervisor", helper_row(&app.supervisor)));
-        }
+        rows.extend(walls_rows(&self.walls));
         rows
     }
 }
 
 impl fmt::Display for PrivilegeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in self.rows() {
-            writeln!(f, "  {name:<13} {value}")?;
+        write_rows(f, "", &self.rows())?;
+        if let Some((helper, walls)) = &self.broker {
+            write_rows(f, "", &[("broker", helper_row(helper))])?;
+            let mut rows = walls_rows(walls);
+            if walls.stand() {
+                rows.push(("tried", tried_row(&walls.tried)));
+            }
+            write_rows(f, "  ", &rows)?;
+        }
+        if let Some(app) = &self.app {
+            let rows = [
+                ("guardian", helper_row(&app.guardian)),
+                ("supervisor", helper_row(&app.supervisor)),
+            ];
+            write_rows(f, "", &rows)?;
         }
         let tried = &self.walls.tried;
         if !tried.is_empty() {
@@ -290,6 +262,26 @@ fn open_walls(whose: &str, walls: &Walls, open: &mut Vec<String>) {
             open.push(format!("{whose}{}: {}", tried.action, tried.outcome));
         }
     }
+}
+
+fn write_rows(f: &mut fmt::Formatter<'_>, indent: &str, rows: &[(&str, String)]) -> fmt::Result {
+    rows.iter().try_for_each(|(name, value)| {
+        let name = format!("{indent}{name}");
+        writeln!(f, "  {name:<13} {value}")
+    })
+}
+
+fn walls_rows(walls: &Walls) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("landlock", landlock(walls)), ("seccomp", seccomp(walls))];
+    // Without any, it may do what its user may.
+    if walls.stand() {
+        let needs = &walls.needs;
+        rows.push(("may connect", may_connect(needs)));
+        rows.push(("may bind", needs.bind.to_string()));
+        rows.push(("may read", may_read(needs)));
+        rows.push(("may write", list(&needs.write)));
+    }
+    rows
 }
 
 fn landlock(walls: &Walls) -> String {
@@ -379,65 +371,6 @@ fn word(kept: &Kept) -> &'static str {
     }
 }
 
-fn kept_json(kept: &Kept) -> Value {
-    match kept {
-        Kept::Full => json!({ "level": "full" }),
-        Kept::Partial(open) => json!({ "level": "partial", "open": open }),
-        Kept::None(reason) => json!({ "level": "none", "reason": reason }),
-    }
-}
-
-fn walls_json(walls: &Walls) -> Value {
-    let landlock = walls.landlock.as_ref().map_or_else(
-        |reason| json!({ "off": reason }),
-        |state| {
-            let kept: serde_json::Map<_, _> = parts(state)
-                .map(|(what, kept)| (what.to_owned(), kept_json(kept)))
-                .into_iter()
-                .collect();
-            json!({ "abi": state.abi, "kept": kept })
-        },
-    );
-    let seccomp = walls.seccomp.as_ref().map_or_else(
-        |reason| json!({ "off": reason }),
-        |state| json!({ "filters": state.filters, "calls": state.calls }),
-    );
-    let tried = |tried: &Tried| {
-        json!({
-            "action": tried.action,
-            "denied": tried.outcome.is_denied(),
-            "how": tried.outcome.to_string(),
-        })
-    };
-    json!({
-        "needs": {
-            "read": paths(&walls.needs.read),
-            "write": paths(&walls.needs.write),
-            "bind": walls.needs.bind.to_string(),
-            "connect": walls.needs.connect.to_string(),
-            "connect_unix": paths(&walls.needs.connect_unix),
-            "resolve": walls.needs.resolve,
-        },
-        "landlock": landlock,
-        "seccomp": seccomp,
-        "tried": walls.tried.iter().map(tried).collect::<Vec<Value>>(),
-    })
-}
-
-/// `object` with the entries of `more` in it.
-fn with(mut object: Value, more: Value) -> Value {
-    if let (Value::Object(entries), Value::Object(more)) = (&mut object, more) {
-        entries.extend(more);
-    }
-    object
-}
-
-fn helper_json(helper: &Helper) -> Value {
-    helper
-        .as_ref()
-        .map_or_else(|reason| json!({ "unknown": reason }), TaskState::to_json)
-}
-
 fn yes(is: bool) -> String {
     if is { "yes" } else { "NO" }.to_owned()
 }
@@ -451,13 +384,6 @@ fn list<P: AsRef<Path>>(paths: &[P]) -> String {
         .map(|path| path.as_ref().display().to_string())
         .collect();
     shown.join(", ")
-}
-
-fn paths<P: AsRef<Path>>(paths: &[P]) -> Vec<String> {
-    paths
-        .iter()
-        .map(|path| path.as_ref().display().to_string())
-        .collect()
 }
 
 #[cfg(test)]
