@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
@@ -39,18 +39,6 @@ pub(super) fn guard(supervisor: Pid, _lifeline: UnixStream) -> ! {
         Some(WaitStatus::Exited(_, code)) => privilege::exit_now(u8::try_from(code).unwrap_or(1)),
         _ => privilege::exit_now(1),
     }
-}
-
-/// The signals that are the proxy's to decide about: Ctrl-C and the like reach the whole foreground group.
-pub(super) fn not_for_us() -> SigSet {
-    SigSet::from_iter([
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGQUIT,
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-    ])
 }
 
 /// Kills what left the app's group and was handed to us when its parent ended.

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{self, SignalKind};
 
-use super::guardian::{guard, kill_adopted, not_for_us};
+use super::guardian::{guard, kill_adopted};
 use super::output::Console;
 use super::reach;
 use super::running::App;
@@ -21,7 +21,7 @@ use super::state::AppState;
 use super::supervise::supervise;
 use super::supervisor::AppSpec;
 use super::wire::Report;
-use crate::privilege::{self, Fork, Identity};
+use crate::privilege::{self, Fork, Identity, not_for_helpers};
 
 /// How often a thread that is about to end is looked after.
 const LOOK: Duration = Duration::from_millis(2);
@@ -41,7 +41,7 @@ pub(super) fn run(spec: AppSpec, user: &Identity, socket: StdUnixStream) -> ! {
 
 fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result<()> {
     privilege::close_inherited(socket.as_raw_fd())?;
-    not_for_us().thread_block()?;
+    not_for_helpers().thread_block()?;
     let split = prepare(spec, user)
         .and_then(|prepared| Ok((prepared, StdUnixStream::pair()?, privilege::fork()?)));
     let (Prepared { app, note, filters }, (lifeline, guardians), side) = match split {
@@ -146,10 +146,10 @@ fn follow(lifeline: StdUnixStream, proxy: StdUnixStream) -> io::Result<impl Futu
 /// What becomes of the app is the proxy's decision. Not by blocking or ignoring the signals, which the app would inherit,
 /// but with handlers that do nothing.
 fn ignore_signals() -> io::Result<()> {
-    for signal in &not_for_us() {
+    for signal in &not_for_helpers() {
         // The handler stays when what listens to it is dropped.
         drop(unix::signal(SignalKind::from_raw(signal as i32))?);
     }
-    not_for_us().thread_unblock()?;
+    not_for_helpers().thread_unblock()?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::os::fd::RawFd;
 
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, Pid};
 
 /// Which of the two processes this is.
@@ -72,6 +73,18 @@ pub fn close_inherited(keep: RawFd) -> io::Result<()> {
         let _ = nix::unistd::close(descriptor);
     }
     Ok(())
+}
+
+/// The signals that are the proxy's to decide about, not its helpers': Ctrl-C and the like reach the whole foreground group.
+pub fn not_for_helpers() -> SigSet {
+    SigSet::from_iter([
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGQUIT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ])
 }
 
 /// Ends this process without running destructors or exit handlers, which belong to the parent.

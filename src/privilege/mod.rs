@@ -42,7 +42,7 @@ pub use broker::{Broker, Link, Loaded};
 pub use capability::Capability;
 pub use confined::confine_app;
 pub use drop::{Lesser, become_user, keep_only};
-pub use fork::{Fork, OneThread, close_inherited, exit_now, fork};
+pub use fork::{Fork, OneThread, close_inherited, exit_now, fork, not_for_helpers};
 pub use init::{heed_signals, signals_are_followed};
 pub use log_file::open_log;
 pub use mode::{Mode, remedy};

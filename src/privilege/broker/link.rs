@@ -23,6 +23,7 @@ use crate::privilege::status::{TaskState, understood};
 use crate::privilege::trial::Tried;
 use crate::privilege::{
     Adopted, Fork, Lesser, Needs, Walls, close_inherited, exit_now, fork, keep_only,
+    not_for_helpers,
 };
 
 /// A broker that has just been forked.
@@ -124,7 +125,8 @@ fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 fn live(mut process: Process, needs: Option<Needs>) -> io::Result<()> {
     close_inherited(process.socket())?;
     nix::sys::prctl::set_name(c"lowport-broker")?;
-    ignore_signals()?;
+    // It ends when the worker does.
+    not_for_helpers().thread_block()?;
     match ready(&mut process, needs) {
         Ok(up) => process.up(&up)?,
         Err(error) => return process.refuse(error.to_string()),
@@ -173,24 +175,6 @@ fn walls(up: Up, needs: Needs, tried: Vec<Tried>) -> Walls {
 
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the broker is gone")
-}
-
-/// A Ctrl-C reaches the whole foreground group: it is the worker who decides, and the broker ends with that.
-fn ignore_signals() -> io::Result<()> {
-    use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-    let mut set = SigSet::empty();
-    for signal in [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGQUIT,
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-    ] {
-        set.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-    Ok(())
 }
 
 /// The connection to a running broker.
