@@ -48,9 +48,9 @@ pub struct AppSpec {
 /// The process that runs the app, as the proxy sees it. Dropping it has the app stopped, too.
 #[derive(Debug)]
 pub struct Supervisor {
-    /// Its guardian, which ends as it does
-    pid: Pid,
-    own_pid: u32,
+    pid: u32,
+    /// Which ends as it does; our own child
+    guardian: Pid,
     filters: Result<usize, String>,
     socket: StdUnixStream,
     state: watch::Sender<AppState>,
@@ -75,7 +75,7 @@ impl Supervisor {
         // Or the child could print what is still in the buffer a second time.
         io::stdout().flush()?;
         let (ours, theirs) = StdUnixStream::pair()?;
-        let pid = match privilege::fork()? {
+        let guardian = match privilege::fork()? {
             Fork::Parent(pid) => pid,
             Fork::Child => {
                 forget();
@@ -83,17 +83,17 @@ impl Supervisor {
             }
         };
         drop(theirs);
-        let (own_pid, filters, first) = match first_reports(&ours) {
+        let (pid, filters, first) = match first_reports(&ours) {
             Ok(first) => first,
             Err(error) => {
-                let _ = waitpid(pid, None);
+                let _ = waitpid(guardian, None);
                 return Err(error);
             }
         };
         let (state, receiver) = watch::channel(first);
         let supervisor = Self {
             pid,
-            own_pid,
+            guardian,
             filters,
             socket: ours,
             state,
@@ -104,12 +104,12 @@ impl Supervisor {
 
     /// Its process.
     pub fn pid(&self) -> u32 {
-        self.own_pid
+        self.pid
     }
 
     /// The process above it, which ends what it leaves when it is killed.
     pub fn guardian(&self) -> u32 {
-        self.pid.as_raw().unsigned_abs()
+        self.guardian.as_raw().unsigned_abs()
     }
 
     /// How many filters keep system calls from it and from the app; why none do.
@@ -126,12 +126,12 @@ impl Supervisor {
     /// # Panics
     /// Outside a local runtime or a `LocalSet`.
     pub fn follow(self, reaper: &Reaper) -> io::Result<Following> {
-        reaper.expect(self.pid);
+        reaper.expect(self.guardian);
         self.socket.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(self.socket)?.into_split();
         let (stop, told) = oneshot::channel();
         let follower = Follower {
-            pid: self.pid,
+            guardian: self.guardian,
             listens: self.listens,
             state: self.state,
             orders: write,
@@ -160,7 +160,7 @@ impl Following {
 }
 
 struct Follower {
-    pid: Pid,
+    guardian: Pid,
     listens: AppAddr,
     state: watch::Sender<AppState>,
     orders: OwnedWriteHalf,
@@ -190,13 +190,13 @@ impl Follower {
         let _ = self.orders.write_all(stop_line(deadline).as_bytes()).await;
         let gone = async {
             while let Ok(Some(_)) = reports.next().await {}
-            self.reaper.exit_of(self.pid).await
+            self.reaper.exit_of(self.guardian).await
         };
         match timeout(deadline + GRACE, gone).await {
             Ok(_) => info!("app stopped"),
             Err(_) => {
-                error!(pid = %self.pid, "the app's supervisor does not end: killing it");
-                let _ = kill(self.pid, Signal::SIGKILL);
+                error!(pid = %self.guardian, "the app's supervisor does not end: killing its guardian");
+                let _ = kill(self.guardian, Signal::SIGKILL);
             }
         }
     }
@@ -233,7 +233,7 @@ impl Follower {
     }
 
     async fn died(self) {
-        let how = timeout(GRACE, self.reaper.exit_of(self.pid))
+        let how = timeout(GRACE, self.reaper.exit_of(self.guardian))
             .await
             .ok()
             .flatten();
@@ -334,11 +334,11 @@ mod tests {
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        let (own_pid, filters, first) = first_reports(&ours).unwrap();
+        let (pid, filters, first) = first_reports(&ours).unwrap();
         let (state, receiver) = watch::channel(first);
         let supervisor = Supervisor {
-            pid: Pid::from_raw(child.id().cast_signed()),
-            own_pid,
+            pid,
+            guardian: Pid::from_raw(child.id().cast_signed()),
             filters,
             socket: ours,
             state,
@@ -353,9 +353,9 @@ mod tests {
             r#"echo '{"supervisor":9,"filters":2}'; echo '{"starting":1}'; echo '{"note":"x"}'; echo '{"ready":true}'; read order; test "$order" = '{"stop_ms":5000}'"#,
         );
         assert_eq!(*state.borrow(), AppState::Starting { attempt: 1 });
-        let pid = supervisor.pid;
+        let guardian = supervisor.guardian;
         assert_eq!((supervisor.pid(), supervisor.filters()), (9, &Ok(2)));
-        assert_eq!(supervisor.guardian(), pid.as_raw().unsigned_abs());
+        assert_eq!(supervisor.guardian(), guardian.as_raw().unsigned_abs());
         LocalSet::new()
             .run_until(async {
                 let following = supervisor.follow(&Reaper::new()).unwrap();
@@ -367,7 +367,11 @@ mod tests {
             })
             .await;
         assert!(matches!(*state.borrow(), AppState::Stopped(_)));
-        assert_eq!(waitpid(pid, None), Err(Errno::ECHILD), "it was waited for");
+        assert_eq!(
+            waitpid(guardian, None),
+            Err(Errno::ECHILD),
+            "it was waited for"
+        );
     }
 
     #[tokio::test]

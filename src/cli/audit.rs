@@ -4,12 +4,11 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::EXIT_USAGE;
 use crate::audit::{self, Report};
 
 /// Something was found.
 const EXIT_FOUND: u8 = 1;
-/// What was asked for is not there.
-const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -62,6 +61,7 @@ fn files(path: &Path, report: &mut Report) -> Result<(), ExitCode> {
     audit::files(path, report).map_err(|error| usage(format_args!("{}: {error}", path.display())))
 }
 
+/// Says that what was asked for is not there.
 fn usage(message: impl std::fmt::Display) -> ExitCode {
     eprintln!("lowport: {message}");
     ExitCode::from(EXIT_USAGE)
