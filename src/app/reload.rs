@@ -1,13 +1,14 @@
 //! Reloading: a new snapshot, or the reason why the old one stays.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use super::listeners::Listening;
 use super::sandbox;
-use crate::config::Mistakes;
+use crate::config::{App, Config, Mistakes, Sandbox};
 use crate::privilege::{Bound, Link, Loaded, Needs, Question};
 use crate::server::{Shared, WorkerHandle};
 use crate::snapshot::{Lasting, Snapshot};
@@ -79,7 +80,9 @@ impl Reloader {
         loaded: Loaded,
         workers: &[WorkerHandle],
     ) -> io::Result<()> {
-        needs_restart(&self.shared.live.load(), &next);
+        for what in needs_restart(&self.shared.live.load().config, &next.config) {
+            warn!("{what} has changed: that takes a restart");
+        }
         let log = &next.config.log;
         if !self.shared.log.needs_file(log) {
             self.shared.log.configure(log, None);
@@ -129,18 +132,97 @@ impl Reloader {
     }
 }
 
-fn needs_restart(before: &Snapshot, next: &Snapshot) {
-    if before.config.server.workers != next.config.server.workers {
-        warn!("server.workers has changed: that takes a restart");
-    }
-    if before.config.server.user.name != next.config.server.user.name {
-        warn!("server.user has changed: that takes a restart");
-    }
-    let command = |snapshot: &Snapshot| {
-        let app = snapshot.config.app.as_ref();
-        app.map(|app| (app.command.clone(), app.listens.clone()))
+/// What has changed and does not change with a reload. Where something is written makes no difference.
+fn needs_restart(before: &Config, next: &Config) -> Vec<&'static str> {
+    let app = |config: &Config| {
+        let App {
+            command,
+            dir,
+            user,
+            listens,
+            sandbox,
+            span: _,
+        } = config.app.clone()?;
+        let user = user.map(|user| user.name);
+        Some((command, dir, user, listens, sandbox))
     };
-    if command(before) != command(next) {
-        warn!("[app] has changed: that takes a restart");
+    let sandbox = |config: &Config| {
+        let Sandbox {
+            connect,
+            bind,
+            read,
+            allow_degraded,
+        } = config.sandbox.clone();
+        let read: Vec<PathBuf> = read.into_iter().map(|(folder, _)| folder).collect();
+        (connect, bind, read, allow_degraded)
+    };
+    [
+        (
+            "server.workers",
+            before.server.workers != next.server.workers,
+        ),
+        (
+            "server.user",
+            before.server.user.name != next.server.user.name,
+        ),
+        ("[app]", app(before) != app(next)),
+        ("[sandbox]", sandbox(before) != sandbox(next)),
+    ]
+    .into_iter()
+    .filter_map(|(what, has_changed)| has_changed.then_some(what))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, parse};
+
+    fn config(text: &str) -> Config {
+        let source = Source::of_text("t", text);
+        let mistakes = Mistakes::new(Arc::clone(&source));
+        let config = parse(&source, &mistakes);
+        assert!(mistakes.is_empty(), "{mistakes}");
+        config
+    }
+
+    #[test]
+    fn what_a_reload_does_not_change_is_told() {
+        let app = "[app]\ncommand = \"node\"\n";
+        let before = config(app);
+        for (text, told) in [
+            (app.to_owned(), None),
+            (format!("\n{app}[limits]\nstreams = 10\n"), None),
+            (
+                format!("[server]\nworkers = 77\n{app}"),
+                Some("server.workers"),
+            ),
+            (
+                format!("[server]\nuser = \"7\"\n{app}"),
+                Some("server.user"),
+            ),
+            ("[app]\ncommand = \"bun\"\n".to_owned(), Some("[app]")),
+            (format!("{app}port = 3001\n"), Some("[app]")),
+            (format!("{app}dir = \"app\"\n"), Some("[app]")),
+            (format!("{app}user = \"7\"\n"), Some("[app]")),
+            (format!("{app}sandbox = false\n"), Some("[app]")),
+            ("[[route]]\nrespond = \"\"\n".to_owned(), Some("[app]")),
+            (
+                format!("{app}[sandbox]\nconnect = 3001\n"),
+                Some("[sandbox]"),
+            ),
+            (format!("{app}[sandbox]\nbind = 8080\n"), Some("[sandbox]")),
+            (
+                format!("{app}[sandbox]\nread = [\"/x\"]\n"),
+                Some("[sandbox]"),
+            ),
+            (
+                format!("{app}[sandbox]\nallow_degraded = [\"seccomp\"]\n"),
+                Some("[sandbox]"),
+            ),
+        ] {
+            let found = needs_restart(&before, &config(&text));
+            assert_eq!(found, Vec::from_iter(told), "{text}");
+        }
     }
 }
