@@ -98,7 +98,7 @@ const NEWEST: ABI = ABI::V9;
 /// # Errors
 /// When a path in `needs` cannot be opened; or nothing at all would be kept, because there is no Landlock or something
 /// refuses it: the process is as open then as it was.
-pub fn restrict(needs: &Needs, _alone: &OneThread) -> io::Result<LandlockState> {
+pub(super) fn restrict(needs: &Needs, _alone: &OneThread) -> io::Result<LandlockState> {
     let rules = Rules::of(needs)?;
     let status = rules.apply().map_err(io::Error::other)?;
     match (status.ruleset, status.landlock) {

@@ -2,8 +2,8 @@
 //! the sandbox after it (Landlock for files and ports, seccomp for system calls, both made of [`Needs`]), a trial of it,
 //! and the report.
 //!
-//! The only folder with `unsafe` in it, each use with its reason. All but [`SockDiag`] is for a process that has one
-//! thread.
+//! The only folder with `unsafe` in it, each use with its reason. What forks, becomes somebody or puts a sandbox on is for a
+//! process that has one thread, and looks whether it has.
 
 mod activation;
 mod bind;
@@ -14,7 +14,7 @@ mod confined;
 mod drop;
 mod fork;
 mod init;
-pub mod landlock;
+mod landlock;
 mod log_file;
 mod mode;
 mod namespace;
@@ -23,7 +23,7 @@ mod notify;
 mod proc_net;
 pub mod process;
 pub mod report;
-pub mod seccomp;
+mod seccomp;
 mod sock_diag;
 pub mod status;
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tether;
-pub mod trial;
+mod trial;
 mod user;
 mod walls;
 mod witness;

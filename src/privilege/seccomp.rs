@@ -31,7 +31,7 @@ pub struct SeccompState {
 /// # Errors
 /// When the kernel has no seccomp filters, or does not follow them. The process may have some of them on by then: it should
 /// end.
-pub fn confine(needs: &Needs, _alone: &OneThread) -> io::Result<SeccompState> {
+pub(super) fn confine(needs: &Needs, _alone: &OneThread) -> io::Result<SeccompState> {
     let filters = filters(needs).map_err(io::Error::other)?;
     for filter in &filters {
         apply_filter(filter).map_err(io::Error::other)?;
@@ -49,7 +49,7 @@ pub fn confine(needs: &Needs, _alone: &OneThread) -> io::Result<SeccompState> {
 }
 
 /// The names of the calls that [`confine`] lets through for `needs`, in alphabetical order.
-pub fn allowed(needs: &Needs) -> Vec<&'static str> {
+pub(super) fn allowed(needs: &Needs) -> Vec<&'static str> {
     let calls = calls::allowed(needs).unwrap_or_default();
     let mut names: Vec<_> = calls.iter().map(|call| call.name).collect();
     names.sort_unstable();

@@ -19,7 +19,8 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
 
 use super::testing::in_child;
-use super::{Fork, Needs, OneThread, Ports, exit_now, fork, landlock, seccomp};
+use super::{Fork, Needs, OneThread, Ports, Walls, confine_app, exit_now, fork, landlock, seccomp};
+use crate::config::Sandbox;
 
 /// Puts this process under the sandbox for `needs`, drop excluded.
 fn sandbox(needs: &Needs) -> io::Result<()> {
@@ -382,6 +383,12 @@ fn unix_sockets_are_connected_to_only_where_that_is_needed() {
 #[test]
 fn a_process_with_threads_is_not_sandboxed() {
     // The test harness always has more than one.
-    let error = OneThread::check().unwrap_err();
-    assert!(error.to_string().contains("threads"), "{error}");
+    let sandbox = Sandbox::default();
+    let refused = [
+        Walls::put_on(Needs::default(), Vec::new(), &sandbox).map(drop),
+        confine_app(&sandbox).map(drop),
+    ];
+    for error in refused.map(Result::unwrap_err) {
+        assert!(error.to_string().contains("threads"), "{error}");
+    }
 }

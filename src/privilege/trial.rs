@@ -83,7 +83,7 @@ struct Attempt {
 ///
 /// # Errors
 /// When there is more than one thread, no process can be made, or the drop or the sandbox failed in one.
-pub fn trial(needs: &Needs, lesser: Lesser<'_>) -> io::Result<Vec<Tried>> {
+pub(super) fn trial(needs: &Needs, lesser: Lesser<'_>) -> io::Result<Vec<Tried>> {
     let attempts = attempts(needs);
     let mut outcomes = Vec::new();
     while outcomes.len() < attempts.len() {
