@@ -96,15 +96,6 @@ impl DevCa {
         Self::path_in(&self.dir)
     }
 
-    /// Whether programs on this machine that use the system's authorities trust it already. Browsers have their own.
-    pub fn trusted_by_system(&self) -> bool {
-        self.is_among(&rustls_native_certs::load_native_certs().certs)
-    }
-
-    fn is_among(&self, trusted: &[CertificateDer<'_>]) -> bool {
-        trusted.contains(&self.certificate)
-    }
-
     fn open_at(dir: &Path, now: OffsetDateTime) -> Result<Self, DevCaError> {
         // Others may enter: the app, who is somebody else under root, must read the authority's certificate.
         DirBuilder::new()

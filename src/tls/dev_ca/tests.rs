@@ -246,14 +246,6 @@ fn several_at_once_have_the_same_authority() {
 }
 
 #[test]
-fn whether_the_system_trusts_it_is_a_matter_of_its_bundle() {
-    let folder = tempfile::tempdir().unwrap();
-    let ca = DevCa::open(folder.path()).unwrap();
-    assert!(!ca.trusted_by_system());
-    assert!(ca.is_among(std::slice::from_ref(&ca.certificate)));
-}
-
-#[test]
 fn the_name_fits_a_certificate() {
     let name = name();
     assert!(
