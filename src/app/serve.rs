@@ -125,7 +125,7 @@ impl Attendant {
             broker: ready.broker.map(Broker::follow).transpose()?,
             needs: ready.walls.stand().then(|| ready.walls.needs.clone()),
         };
-        // Read back before the first connection is taken: what cannot be proved does not serve.
+        // Read back before the first connection is taken: what does not hold does not serve.
         let report = match &mut reloader.broker {
             Some(broker) => {
                 let app = match &ready.supervisor {

@@ -2,8 +2,8 @@
 //!
 //! It is forked before the drop. The worker cannot open a file or bind a port; it can only ask for a reload. The broker then
 //! reads the same configuration file again, and hands over what that names: the text, the contents of certificates and
-//! keys, listening sockets, the access log. No path and no address ever comes from the worker, so whoever breaks into that
-//! gains nothing that the file's owner has not granted.
+//! keys, listening sockets, the access log. No path ever comes from the worker, and no address but those that need no
+//! socket any more, so whoever breaks into that gains nothing that the file's owner has not granted.
 //!
 //! It has a sandbox of its own, made for what was named at start: a reload that names more is refused.
 
