@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 /// What a process still has to do once it serves; whoever reads the configuration fills it in.
 ///
-/// [`super::landlock::restrict`] and [`super::seccomp::confine`] take away what is not named here, for good and for
-/// every thread that is started later. The default is a process that talks over descriptors that it already has.
+/// [`Walls`](super::Walls) take away what is not named here, for good and for every thread that is started later.
+/// The default is a process that talks over descriptors that it already has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     /// How it does all this
