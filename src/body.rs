@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::ProxyError;
+use crate::http::trailers;
 use crate::linger::ClientBody;
 use crate::patience::{Late, Patience};
 
@@ -155,7 +156,8 @@ impl Limited {
                         return self.fail(BodyFault::TooLarge(limit));
                     }
                 }
-                Poll::Ready(Some(Ok(frame)))
+                // Trailers are the last frame: without them, there is none.
+                Poll::Ready(trailers::of_request(frame).map(Ok))
             }
             Poll::Ready(Some(Err(_))) => self.fail(BodyFault::Aborted),
             Poll::Ready(None) => Poll::Ready(None),

@@ -5,4 +5,5 @@ pub mod hop;
 pub mod host;
 pub mod origin;
 pub mod target;
+pub mod trailers;
 pub mod upgrade;

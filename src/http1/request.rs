@@ -1,5 +1,7 @@
 //! The head of a request as an upstream gets it (RFC 9112 section 3).
 
+use std::io::Write;
+
 use http::{HeaderMap, HeaderName, Method, header, request};
 
 /// How a body is framed.
@@ -32,9 +34,8 @@ pub fn encode(head: &request::Parts, framing: Framing, out: &mut Vec<u8>) {
     }
     match framing {
         Framing::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            decimal(out, length);
-            out.extend_from_slice(b"\r\n\r\n");
+            // Writing to memory does not fail.
+            let _ = write!(out, "content-length: {length}\r\n\r\n");
         }
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n"),
         // A server may wait for a body where the method has one, and is told that there is none (RFC 9110 section 8.6).
@@ -50,61 +51,16 @@ pub fn encode(head: &request::Parts, framing: Framing, out: &mut Vec<u8>) {
 
 /// Writes the line in front of a chunk of `size` bytes; at least one.
 pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
-    for digit in (0..digits).rev() {
-        let value = (size >> (digit * 4) & 15) as u32;
-        out.push(char::from_digit(value, 16).map_or(b'0', |digit| digit as u8));
-    }
-    out.extend_from_slice(b"\r\n");
+    let _ = write!(out, "{size:x}\r\n");
 }
 
-/// Writes the last chunk, and of the trailers those that mean nothing in a head (RFC 9110 section 6.5.1), to an app either:
-/// it may take them together.
+/// Writes the last chunk and the trailers.
 pub fn last_chunk(out: &mut Vec<u8>, trailers: &HeaderMap) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers {
-        let value = value.as_bytes();
-        if may_trail(name) && !claims(name) && value.trim_ascii() == value {
-            field(out, name, value);
-        }
+        field(out, name, value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Whether a field means something at the end of a message, and nothing that would have to be known at its beginning.
-pub fn may_trail(name: &HeaderName) -> bool {
-    const HEAD_ONLY: [HeaderName; 22] = [
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::COOKIE,
-        header::EXPECT,
-        header::FORWARDED,
-        header::HOST,
-        header::LOCATION,
-        header::MAX_FORWARDS,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::RANGE,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::WWW_AUTHENTICATE,
-    ];
-    let text = name.as_str();
-    !(HEAD_ONLY.contains(name) || text.starts_with("x-forwarded-") || text == "keep-alive")
-}
-
-/// Whether it is a client's word on what only a proxy says, or would be taken for it.
-fn claims(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    matches!(text, "proxy" | "x-real-ip") || text.contains('_')
 }
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
@@ -112,20 +68,6 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -183,45 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_chunks_are_hexadecimal() {
-        for size in [
-            1,
-            9,
-            10,
-            15,
-            16,
-            255,
-            256,
-            4096,
-            65_535,
-            1_048_575,
-            usize::MAX,
-        ] {
-            let mut out = Vec::new();
-            chunk_size(&mut out, size);
-            assert_eq!(out, format!("{size:x}\r\n").as_bytes());
-        }
-    }
-
-    #[test]
-    fn trailers_say_nothing_that_a_head_says() {
+    fn trailers_come_behind_the_last_chunk() {
         let mut trailers = HeaderMap::new();
-        for name in [
-            "grpc-status",
-            "content-length",
-            "host",
-            "x-forwarded-for",
-            "x-real-ip",
-            "x_real_ip",
-            "proxy",
-            "x-sum",
-        ] {
-            trailers.insert(name, HeaderValue::from_static("1"));
-        }
-        // HTTP/2 can bring such a value; HTTP/1.1 has no way to say it.
-        trailers.insert("x-padded", HeaderValue::from_static(" 1"));
+        trailers.append("x-sum", HeaderValue::from_static("1"));
+        trailers.append("x-sum", HeaderValue::from_static("2"));
         let mut out = Vec::new();
         last_chunk(&mut out, &trailers);
-        assert_eq!(out, b"0\r\ngrpc-status: 1\r\nx-sum: 1\r\n\r\n");
+        assert_eq!(out, b"0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n");
     }
 }

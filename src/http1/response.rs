@@ -118,9 +118,7 @@ pub fn trailers(bytes: &[u8]) -> Result<HeaderMap, Malformed> {
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad trailer")?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| "a bad trailer")?;
-        if super::request::may_trail(&name) {
-            headers.append(name, value);
-        }
+        headers.append(name, value);
     }
     Ok(headers)
 }
@@ -312,10 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn trailers_are_read_but_for_what_belongs_in_a_head() {
-        let found = trailers(b"X-Sum: 1\r\nContent-Length: 3\r\n\r\n").unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(found["x-sum"], "1");
+    fn trailers_are_fields() {
+        let found = trailers(b"X-Sum: 1\r\nx-sum: 2\r\n\r\n").unwrap();
+        let values: Vec<_> = found.get_all("x-sum").iter().collect();
+        assert_eq!(values, ["1", "2"]);
+        assert!(trailers(b"\r\n").unwrap().is_empty());
         assert!(trailers(b"bad\r\n\r\n").is_err());
     }
 }

@@ -350,13 +350,15 @@ fn replay(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 fn address(request: &mut Request<RequestBody>, peer: &Peer, h2: bool) {
     if !h2 {
         if !request.headers().contains_key(header::HOST) {
-            let name = if peer.protocol == PeerProtocol::Http1 {
-                &peer.display
-            } else {
-                "localhost"
+            let name = match request.uri().authority() {
+                // A peer that speaks HTTP/2 was to have it first.
+                Some(authority) => authority.as_str(),
+                None if peer.protocol == PeerProtocol::Http1 => &peer.display,
+                None => "localhost",
             };
             let host = HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("localhost"));
             request.headers_mut().insert(header::HOST, host);
+            *request.uri_mut() = origin_form(request.uri(), None);
         }
         return;
     }
@@ -441,4 +443,28 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
         let value = value.as_bytes();
         value.len() >= 17 && value[..17].eq_ignore_ascii_case(b"text/event-stream")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PeerAddr;
+    use crate::upstream::Registry;
+
+    #[test]
+    fn whichever_peer_has_a_request_first_the_next_is_told_its_host() {
+        let registry = Registry::default();
+        let peer = |protocol| registry.peer(&PeerAddr::Name("app".into(), 1), protocol, None);
+        let (h1, h2) = (peer(PeerProtocol::Http1), peer(PeerProtocol::H2c));
+        let asked = Request::get("/a?b").header("host", "a.test:81");
+        let mut request = asked.body(RequestBody::Empty).unwrap();
+        for _ in 0..2 {
+            address(&mut request, &h2, true);
+            assert_eq!(*request.uri(), "http://a.test:81/a?b");
+            assert!(!request.headers().contains_key("host"));
+            address(&mut request, &h1, false);
+            assert_eq!(request.headers()["host"], "a.test:81");
+            assert_eq!(request.uri().path_and_query().unwrap(), "/a?b");
+        }
+    }
 }

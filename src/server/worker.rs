@@ -6,11 +6,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
@@ -212,11 +213,19 @@ impl Accepting {
 impl Drop for Accepting {
     fn drop(&mut self) {
         self.task.abort();
-        let mut cx = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Ok((stream, peer))) = self.listener.poll_accept(&mut cx) {
+        while let Ok((stream, peer)) = queued(&self.listener) {
             self.door.admit(stream, peer);
         }
     }
+}
+
+/// Whoever is next in the kernel's queue. The runtime would know only of those that it has been told of, and let in no
+/// more than a task may do in one turn.
+fn queued(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = SockRef::from(listener).accept()?;
+    socket.set_nonblocking(true)?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((TcpStream::from_std(socket.into())?, peer))
 }
 
 /// Accepts until aborted. Whoever is not let in waits in the kernel's queue.
@@ -411,5 +420,27 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.live.set(self.live.get() - 1);
         self.counters.add(Count::Ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_of_the_kernels_queue_is_let_in() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        // More than a task may do in one turn, and no turn between them.
+        for _ in 0..10 {
+            let connect = |_| std::net::TcpStream::connect(addr).unwrap();
+            let clients: Vec<_> = (0..20).map(connect).collect();
+            for client in &clients {
+                let (_, peer) = queued(&listener).unwrap();
+                assert_eq!(peer, client.local_addr().unwrap());
+            }
+        }
+        let none = queued(&listener).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
     }
 }

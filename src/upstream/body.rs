@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::h1;
 use crate::error::chain;
+use crate::http::trailers;
 
 /// A response's body. Dropped before its end, it ends the exchange: the connection of HTTP/1, the stream of HTTP/2.
 #[derive(Debug)]
@@ -41,14 +42,16 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
+        let polled = match &mut self.0 {
             Kind::H1(body) => body
                 .poll_frame(cx)
                 .map_err(|error| BodyError(error.to_string())),
             Kind::H2(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|error| BodyError(chain(&error))),
-        }
+        };
+        // Trailers are the last frame: without them, there is none.
+        polled.map(|frame| frame?.map(trailers::of_response).transpose())
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::support::client::{self, curl, full, get, h1, h2, json, request, request_h2, text};
+use crate::support::peer::Peer;
 use crate::support::raw::{self, RawUpstream};
 use crate::support::{Lowport, Node, port, until};
 
@@ -193,6 +194,37 @@ async fn trailers_pass_both_ways() {
     );
     let echo: Value = serde_json::from_slice(&whole.to_bytes()).unwrap();
     assert_eq!(echo["trailers"]["x-sum"], "7", "{echo}");
+}
+
+#[tokio::test]
+async fn trailers_say_nothing_that_a_head_says_to_a_peer_of_http2_either() {
+    let peer = Peer::start(true);
+    let lowport = Lowport::start(&format!(
+        "[upstream.h2]\npeers = \"h2c://127.0.0.1:{}\"\nexpect_user = \"any\"\n[[route]]\nupstream = \"h2\"\n",
+        peer.port
+    ));
+    let mut sender = h2(lowport.https).await;
+    let fields = [
+        "x-sum",
+        "host",
+        "content-length",
+        "x-forwarded-for",
+        "x_sum",
+    ]
+    .map(|name| {
+        let name = http::HeaderName::from_static(name);
+        (name, http::HeaderValue::from_static("7"))
+    });
+    let fields = async move { Some(Ok(fields.into_iter().collect())) };
+    let body = full("body").with_trailers(fields).boxed_unsync();
+    let asked = request_h2("POST", "/trailers", body);
+    let response = sender.send_request(asked).await.unwrap();
+    let whole = response.into_body().collect().await.unwrap();
+    let own = whole.trailers().expect("trailers").clone();
+    let names: Vec<_> = own.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-sum"]);
+    let seen = whole.to_bytes();
+    assert_eq!(seen, "Some({\"x-sum\": \"7\"})");
 }
 
 #[test]

@@ -198,9 +198,7 @@ impl State {
                     if chunks.is_done() {
                         let fields = response::trailers(trailers).map_err(BodyError::Trailers)?;
                         *self = Self::Done;
-                        return Ok(Some(fields)
-                            .filter(|fields| !fields.is_empty())
-                            .map(Frame::trailers));
+                        return Ok(Some(Frame::trailers(fields)));
                     }
                 }
                 Ok(None)

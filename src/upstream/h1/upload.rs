@@ -11,7 +11,6 @@ use tokio::io::AsyncWrite;
 
 use crate::body::RequestBody;
 use crate::http1::request::{self, Framing};
-use crate::stream::Stream;
 
 /// Pieces up to this many bytes are copied next to what frames them, so that they leave in one segment.
 const SMALL: usize = 4 * 1024;
@@ -89,14 +88,14 @@ impl Upload {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut Stream,
+        stream: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<Result<(), Broke>> {
         if self.broken {
             return Poll::Ready(Err(Broke::Stream));
         }
         loop {
             let mut waits = false;
-            while self.rest != Rest::Nothing && self.data.is_empty() && self.out.len() < ENOUGH {
+            while self.may_gather() {
                 if self.poll_body(cx)?.is_pending() {
                     waits = true;
                     break;
@@ -127,6 +126,12 @@ impl Upload {
     fn broke(&mut self) -> Poll<Result<(), Broke>> {
         self.broken = true;
         Poll::Ready(Err(Broke::Stream))
+    }
+
+    /// Whether the body's next piece may be put to `out`: not while anything waits that goes after that.
+    fn may_gather(&self) -> bool {
+        let room = self.data.is_empty() && self.tail.is_empty() && self.out.len() < ENOUGH;
+        self.rest != Rest::Nothing && room
     }
 
     fn has_more(&self) -> bool {
@@ -196,7 +201,11 @@ impl Upload {
         Ok(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
         let out = &self.out[self.written..];
         let stream = Pin::new(stream);
         let mut count = if self.data.is_empty() && self.tail.is_empty() {
@@ -226,5 +235,125 @@ impl Upload {
         count -= part;
         self.tail = &self.tail[count..];
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::{pending, poll_fn};
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use http::{Request, Response};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::sync::mpsc;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+    use crate::body::{Limited, Progress};
+    use crate::http1::{Chunks, Piece};
+    use crate::linger::ClientBody;
+    use crate::patience::Patience;
+
+    /// A peer that takes all but the last byte of what it is given, and every other time nothing.
+    #[derive(Default)]
+    struct Narrow {
+        taken: Vec<u8>,
+        full: bool,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.full = !self.full;
+            if self.full {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let all = bufs.iter().flat_map(|buf| buf.iter()).copied();
+            let all: Vec<u8> = all.collect();
+            let count = all.len().saturating_sub(1).max(1);
+            self.taken.extend_from_slice(&all[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A request as hyper takes it off a client.
+    async fn received(bytes: &[u8]) -> Request<RequestBody> {
+        let (mut client, server) = duplex(bytes.len());
+        let (sender, mut requests) = mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Incoming>| {
+            sender.send(request).unwrap();
+            pending::<Result<Response<String>, Infallible>>()
+        });
+        spawn_local(http1::Builder::new().serve_connection(TokioIo::new(server), service));
+        client.write_all(bytes).await.unwrap();
+        requests.recv().await.unwrap().map(|incoming| {
+            let incoming = ClientBody::new(incoming, false, false);
+            let patience = Patience::new(Duration::from_secs(60), None);
+            let body = Limited::new(incoming, None, patience, Rc::new(Progress::default()));
+            RequestBody::Incoming(Box::new(body))
+        })
+    }
+
+    #[tokio::test]
+    async fn chunks_are_whole_however_little_the_peer_takes_at_once() {
+        let mut sent = Vec::new();
+        let mut request =
+            b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        for size in [SMALL + 1, 10, SMALL + 2, 2 * SMALL, 1, SMALL, 3 * SMALL] {
+            let data: Vec<u8> = (0..size).map(|at| b'a' + (at % 23) as u8).collect();
+            sent.extend_from_slice(&data);
+            request.extend_from_slice(format!("{size:x}\r\n").as_bytes());
+            request.extend_from_slice(&[&data[..], b"\r\n"].concat());
+        }
+        request.extend_from_slice(b"0\r\n\r\n");
+        let tasks = LocalSet::new();
+        let peer = tasks.run_until(async {
+            let (head, body) = received(&request).await.into_parts();
+            let (mut upload, mut peer) = (Upload::default(), Narrow::default());
+            upload.begin(&head, body);
+            let written = poll_fn(|cx| upload.poll(cx, &mut peer)).await;
+            assert_eq!(written, Ok(()));
+            peer
+        });
+        let taken = peer.await.taken;
+        let head = taken.windows(4).position(|end| end == b"\r\n\r\n");
+        let mut rest = &taken[head.expect("a head") + 4..];
+        let (mut chunks, mut data) = (Chunks::new(0), Vec::new());
+        while !chunks.is_done() {
+            let piece = chunks.next(rest).expect("a chunk");
+            let (Piece::Data(count) | Piece::Framing(count)) = piece;
+            let (bytes, more) = rest.split_at(count);
+            if piece == Piece::Data(count) {
+                data.extend_from_slice(bytes);
+            }
+            rest = more;
+        }
+        assert!(data == sent && rest.is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! An upstream in this process, of either protocol: `GET` downloads without end, `POST` is never read.
+//! An upstream in this process, of either protocol: `GET` downloads without end, `POST` is never read, but for
+//! `/trailers`, which says what trailers it was sent, and sends some.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -78,6 +79,9 @@ async fn answer(
     request: Request<Incoming>,
     given: Counter,
 ) -> Result<Response<client::Body>, Infallible> {
+    if request.uri().path() == "/trailers" {
+        return Ok(trailers(request).await);
+    }
     if request.method() == Method::POST {
         // Keeps the request, and so its body, without reading it.
         std::future::pending::<()>().await;
@@ -87,6 +91,18 @@ async fn answer(
         _ => Endless::counted(&given),
     };
     Ok(Response::new(body))
+}
+
+async fn trailers(request: Request<Incoming>) -> Response<client::Body> {
+    let whole = request.into_body().collect().await.expect("a whole body");
+    let seen = format!("{:?}", whole.trailers());
+    let own = ["x-sum", "content-length", "set-cookie"].map(|name| {
+        let name = http::HeaderName::from_static(name);
+        (name, http::HeaderValue::from_static("9"))
+    });
+    let own = async move { Some(Ok(own.into_iter().collect())) };
+    let body = client::full(seen).with_trailers(own).boxed_unsync();
+    Response::new(body)
 }
 
 /// Counts bytes.
