@@ -12,9 +12,7 @@ use serde_json::Value;
 use crate::support::client::curl;
 use crate::support::lowport::Setup;
 use crate::support::node::{self, APP_UID};
-use crate::support::{
-    Lowport, folder, is_root, lowport, open_to_all, port, process, raw, skipped, until,
-};
+use crate::support::{Lowport, folder, is_root, lowport, port, process, raw, skipped, until};
 
 /// A lowport that runs an app, and the app's folder.
 struct Scene {
@@ -24,28 +22,21 @@ struct Scene {
 
 impl Scene {
     fn sample() -> Self {
-        Self::new("", |folder| node::copy(&node::sample(), folder))
+        let folder = folder();
+        node::copy(&node::sample(), folder.path());
+        Self::new("", folder)
     }
 
     fn script(rest: &str, text: &str) -> Self {
-        Self::new(rest, |folder| {
-            std::fs::write(folder.join("server.js"), text).expect("written");
-            open_to_all(&folder.join("server.js"));
-        })
+        Self::new(rest, node::script(text))
     }
 
-    fn new(rest: &str, furnish: impl FnOnce(&std::path::Path)) -> Self {
-        let folder = folder();
-        furnish(folder.path());
-        let user = if is_root() {
-            format!("user = \"{APP_UID}:{APP_UID}\"\n")
-        } else {
-            String::new()
-        };
+    fn new(rest: &str, folder: tempfile::TempDir) -> Self {
         let toml = format!(
-            "{rest}\n[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\nport = {}\n{user}",
+            "{rest}\n[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\nport = {}\n{}",
             folder.path().display(),
-            port()
+            port(),
+            node::app_user()
         );
         let lowport = Lowport::with(&Setup {
             server: "redirect_to_https = false",

@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use crate::support::client::curl;
 use crate::support::lowport::Setup;
-use crate::support::node::APP_UID;
 use crate::support::process::{child, status};
-use crate::support::{Lowport, folder, is_root, open_to_all, port};
+use crate::support::{Lowport, node, port};
 
 /// Does at `/` what Node apps do, a bit of each, and tells how it went.
 const APP: &str = r#"
@@ -86,19 +85,12 @@ if (process.env.ROLE === 'fork') {
 
 /// What the app tells, and its supervisor's filters.
 fn told(keys: &str, args: &[&str]) -> (Value, String) {
-    let folder = folder();
-    let file = folder.path().join("server.js");
-    std::fs::write(&file, APP).expect("written");
-    open_to_all(&file);
-    let user = if is_root() {
-        format!("user = \"{APP_UID}:{APP_UID}\"\n")
-    } else {
-        String::new()
-    };
+    let folder = node::script(APP);
     let rest = format!(
-        "[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\nport = {}\n{user}{keys}\n",
+        "[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\nport = {}\n{}{keys}\n",
         folder.path().display(),
-        port()
+        port(),
+        node::app_user()
     );
     let lowport = Lowport::with(&Setup {
         server: "redirect_to_https = false",

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 
 use crate::support::client::curl;
 use crate::support::lowport::Setup;
-use crate::support::node::APP_UID;
-use crate::support::{Lowport, folder, is_root, open_to_all, process, raw, until};
+use crate::support::node::{self, APP_UID};
+use crate::support::{Lowport, is_root, open_to_all, process, raw, until};
 
 /// As apps do it: whatever `PORT` is, and no word about who may connect.
 const PLAIN: &str = "require('http').createServer((q, r) => r.end(String(process.pid)))
@@ -24,24 +24,19 @@ struct Scene {
 
 impl Scene {
     fn start(script: &str) -> Self {
-        let folder = folder();
+        let folder = node::script(script);
         let run = folder.path().join("run");
         std::fs::create_dir(&run).expect("made");
         open_to_all(&run);
-        let user = if is_root() {
+        if is_root() {
             let owner = Some(APP_UID);
             std::os::unix::fs::chown(&run, owner, owner).expect("given away");
-            format!("user = \"{APP_UID}:{APP_UID}\"\n")
-        } else {
-            String::new()
-        };
-        let file = folder.path().join("server.js");
-        std::fs::write(&file, script).expect("written");
-        open_to_all(&file);
+        }
         let toml = format!(
-            "[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\n{user}\
+            "[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\n{}\
              [upstream.app]\npeers = \"unix:{}\"\n",
             folder.path().display(),
+            node::app_user(),
             socket(folder.path()).display()
         );
         let lowport = Lowport::with(&Setup {

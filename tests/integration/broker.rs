@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::support::client::curl;
 use crate::support::lowport::{BINARY, Setup, USER};
 use crate::support::process::{self, child, status};
-use crate::support::{Lowport, certs, is_root, port, raw, skipped, until};
+use crate::support::{Lowport, certs, is_root, port, raw, until};
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -377,88 +377,6 @@ fn a_folder_to_come_has_to_be_there() {
             "{told}"
         );
     }
-}
-
-/// Strange kernels, played by strace.
-#[test]
-fn what_the_kernel_does_not_have_is_fatal_unless_the_file_allows_it() {
-    let strace = |inject: &str| {
-        let inject = format!("inject={inject}");
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned)
-    };
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skipped(
-            "strange kernels",
-            "there is no strace (apt-get install strace)",
-        );
-    }
-    for (layer, inject) in [
-        ("landlock", "landlock_create_ruleset:error=EOPNOTSUPP"),
-        ("seccomp", "seccomp:error=EINVAL"),
-    ] {
-        let folder = crate::support::folder();
-        let file = folder.path().join("lowport.toml");
-        let text = format!(
-            "[server]\nhttp = \"127.0.0.1:{}\"\nuser = \"{USER}\"\n{RESPOND}",
-            port()
-        );
-        let words = strace(inject);
-        let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .arg(BINARY)
-            .args(["run", "-c"])
-            .arg(&file);
-        fs::write(&file, &text).unwrap();
-        let mut lowport = Lowport::spawn(&mut command);
-        let line = lowport.wait_for("cannot start the broker");
-        assert!(
-            line.contains(&format!("{layer} cannot be had here")),
-            "{line}"
-        );
-        assert!(
-            line.contains(&format!("allow_degraded = [\"{layer}\"]")),
-            "{line}"
-        );
-        assert_eq!(lowport.ended().code(), Some(1));
-
-        fs::write(
-            &file,
-            format!("{text}[sandbox]\nallow_degraded = \"{layer}\"\n"),
-        )
-        .unwrap();
-        let lowport = Lowport::spawn(&mut command);
-        lowport.wait_for(&format!("not closed: the broker: {layer} is off"));
-        lowport.wait_for(" ready ");
-    }
-}
-
-/// Linux 5.13 to 6.6, as Debian 12 and Ubuntu 22.04 have it.
-#[test]
-fn a_kernel_that_keeps_files_but_no_ports_is_served_and_told() {
-    let strace = "strace -f -qq -o /dev/null -e inject=landlock_create_ruleset:retval=3:when=1";
-    let strace: Vec<&str> = strace.split(' ').collect();
-    if Command::new("strace").arg("-V").output().is_err() {
-        return skipped(
-            "a kernel that keeps no ports",
-            "there is no strace (apt-get install strace)",
-        );
-    }
-    let setup = Setup {
-        server: "redirect_to_https = false",
-        rest: "[[route]]\nto = \"http://127.0.0.1:3999\"\n",
-        args: &[],
-    };
-    let lowport = Lowport::within(&strace, &setup);
-    for whose in ["", "the broker: "] {
-        let open = format!("not closed: {whose}landlock, network: none: ports are not kept");
-        lowport.wait_for(&open);
-    }
-    let lines = lowport.output();
-    assert!(
-        !lines.iter().any(|line| line.contains("ALLOWED")),
-        "{lines:?}"
-    );
 }
 
 #[test]

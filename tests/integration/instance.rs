@@ -1,13 +1,14 @@
 //! `lowport audit` of lowports that run: the truth about each process, and findings where one keeps too much.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::ladder::{MODES, Mode, Rung, UID};
 use crate::support::lowport::{BINARY, Setup, run};
+use crate::support::mode::{self, Mode};
+use crate::support::node::{self, APP_UID};
 use crate::support::process::status;
-use crate::support::{Lowport, copy_program, folder, is_root, open_to_all, port, skipped, until};
+use crate::support::{Lowport, folder, is_root, port, skipped, until};
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
 
@@ -121,13 +122,22 @@ fn open_bounding(mode: Mode) -> bool {
     mode.bounding() & !0x400 != 0
 }
 
+fn in_mode(mode: Mode, args: &[&str]) -> Lowport {
+    Lowport::in_mode(
+        mode,
+        &Setup {
+            server: "redirect_to_https = false",
+            rest: RESPOND,
+            args,
+        },
+    )
+}
+
 #[test]
 fn each_mode_is_told_as_the_kernel_has_it_and_nothing_is_found() {
-    for mode in MODES {
-        let Some(rung) = mode.start(RESPOND, &[]) else {
-            continue;
-        };
-        let pid = rung.lowport.pid();
+    for mode in Mode::all().iter().copied() {
+        let lowport = in_mode(mode, &[]);
+        let pid = lowport.pid();
         let audit = Audit::pid(pid);
         for process in audit.processes() {
             let threads = kernel_threads(process["pid"].as_u64().expect("a pid"));
@@ -139,7 +149,11 @@ fn each_mode_is_told_as_the_kernel_has_it_and_nothing_is_found() {
             (&json!(pid), &json!(false))
         );
         let held = match is_root() {
-            true => json!([format!("127.0.0.1:{}", rung.port)]),
+            true => {
+                let mut ports = [lowport.http, lowport.https];
+                ports.sort_unstable();
+                json!(ports.map(|port| format!("127.0.0.1:{port}")))
+            }
             false => json!({ "unknown": "it is undumpable, so only root may look" }),
         };
         assert_eq!(worker["listeners"], held, "{mode:?}");
@@ -154,13 +168,12 @@ fn each_mode_is_told_as_the_kernel_has_it_and_nothing_is_found() {
         if is_root() {
             assert_eq!(audit.told(), [] as [&str; 0], "{mode:?}");
         }
-        person_reads(&rung, found);
+        person_reads(pid, found);
     }
 }
 
 /// The same for a person.
-fn person_reads(rung: &Rung, found: bool) {
-    let pid = rung.lowport.pid();
+fn person_reads(pid: u32, found: bool) {
     let output = run(&["audit", "--pid", &pid.to_string()]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -180,11 +193,9 @@ fn person_reads(rung: &Rung, found: bool) {
 
 #[test]
 fn without_the_sandbox_each_mode_is_a_finding_with_its_remedy() {
-    for mode in MODES {
-        let Some(rung) = mode.start(RESPOND, &["--no-sandbox"]) else {
-            continue;
-        };
-        let pid = rung.lowport.pid();
+    for mode in Mode::all().iter().copied() {
+        let lowport = in_mode(mode, &["--no-sandbox"]);
+        let pid = lowport.pid();
         let seccomp = status(pid, "Seccomp").expect("it runs");
         if seccomp != "0" {
             skipped(
@@ -223,7 +234,8 @@ fn a_bounding_set_that_was_left_open_is_a_finding() {
             "needs root to become somebody",
         );
     }
-    let wrapper = ["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"];
+    let wrapper = mode::as_somebody("");
+    let wrapper: Vec<&str> = wrapper.split_whitespace().collect();
     let setup = Setup {
         server: "redirect_to_https = false",
         rest: RESPOND,
@@ -241,21 +253,12 @@ fn a_bounding_set_that_was_left_open_is_a_finding() {
 
 /// Has the app told, with `keys` in its table.
 fn with_app(keys: &str) -> (Audit, u16) {
-    let folder = folder();
-    let script = folder.path().join("app.js");
-    std::fs::write(
-        &script,
+    let folder = node::script(
         "require('http').createServer((_, res) => res.end()).listen(process.env.PORT, '127.0.0.1')",
-    )
-    .expect("written");
-    open_to_all(&script);
-    let user = match is_root() {
-        true => "user = \"61234:61234\"\n",
-        false => "",
-    };
-    let port = port();
+    );
+    let (port, user) = (port(), node::app_user());
     let lowport = Lowport::start(&format!(
-        "[[route]]\nto = \"http://127.0.0.1:{port}\"\n[app]\ncommand = [\"node\", \"app.js\"]\ndir = \"{}\"\nport = {port}\n{user}{keys}",
+        "[[route]]\nto = \"http://127.0.0.1:{port}\"\n[app]\ncommand = [\"node\", \"server.js\"]\ndir = \"{}\"\nport = {port}\n{user}{keys}",
         folder.path().display()
     ));
     until("the app", || {
@@ -275,7 +278,7 @@ fn the_supervisor_and_the_app_are_told_with_the_rest() {
         assert_eq!(process["threads"][0]["seccomp"], "filter");
         assert_eq!(process["open"], json!([]), "{process}");
         let uid = if is_root() {
-            61234
+            APP_UID
         } else {
             nix::unistd::geteuid().as_raw()
         };
@@ -315,7 +318,11 @@ fn an_app_without_a_filter_is_a_finding() {
 fn an_audit_of_the_machine_tells_each_lowport_on_it() {
     let lowports = [Lowport::start(RESPOND), Lowport::start(RESPOND)];
     let empty = folder();
-    let audit = Audit::of(&run(&["audit", "--json", &empty.path().to_string_lossy()]));
+    let mut command = Command::new(BINARY);
+    command.args(["audit", "--json"]).arg(empty.path());
+    let command = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let itself = command.id();
+    let audit = Audit::of(&command.wait_with_output().expect("it ends"));
     let instances = audit.json["instances"].as_array().expect("an array");
     for lowport in &lowports {
         let instance = instances
@@ -332,7 +339,7 @@ fn an_audit_of_the_machine_tells_each_lowport_on_it() {
     }
     // A command that serves nothing is none of them.
     let mains: Vec<&Value> = instances.iter().map(|instance| &instance["pid"]).collect();
-    assert!(!mains.contains(&&json!(std::process::id())), "{mains:?}");
+    assert!(!mains.contains(&&json!(itself)), "{mains:?}");
 }
 
 /// An audit by somebody who may see little, with /proc mounted as `options` say.
@@ -341,9 +348,8 @@ fn as_somebody(options: &str, folder: &std::path::Path, pid: u32) -> Output {
         "" => String::new(),
         options => format!("mount -t proc -o {options} proc /proc && "),
     };
-    let script = format!(
-        "{mount}exec setpriv --reuid {UID} --regid {UID} --clear-groups \"$0\" audit --json --pid {pid}"
-    );
+    let somebody = mode::as_somebody("");
+    let script = format!("{mount}exec {somebody} \"$0\" audit --json --pid {pid}");
     Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .arg(folder.join("lowport"))
@@ -362,7 +368,7 @@ fn what_somebody_else_may_not_look_into_is_unknown_and_never_fine() {
     }
     let lowport = Lowport::start(RESPOND);
     let folder = folder();
-    copy_program(BINARY, folder.path().join("lowport"));
+    mode::bring_binary(folder.path());
     let pid = lowport.pid();
     // Its state is there for everybody to read; its descriptors are not.
     let audit = Audit::of(&as_somebody("", folder.path(), pid));

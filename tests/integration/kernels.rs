@@ -1,57 +1,42 @@
 //! Kernels that have less than this one: strace answers in their place, and lowport tells what it is left with, or does
 //! not serve.
 
-use std::process::{Command, Stdio};
-
+use crate::refusals::refused;
 use crate::support::client::curl;
-use crate::support::lowport::{BINARY, Setup};
-use crate::support::{Lowport, process, skipped};
+use crate::support::lowport::{Setup, USER};
+use crate::support::mode::scene;
+use crate::support::{Lowport, process, skipped, strace};
 
 const ROUTES: &str =
     "[[route]]\nrespond = \"x\"\n[[route]]\npath = \"/app\"\nto = \"http://127.0.0.1:3999\"\n";
 
-/// Whether there is a strace that can stand between lowport and the kernel; not where another one does already.
-fn has_strace(test: &str) -> bool {
-    let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-o", "/dev/null", BINARY, "--version"]);
-    let output = strace.stdin(Stdio::null()).output();
-    let works = output
-        .is_ok_and(|output| output.status.success() && output.stdout.starts_with(b"lowport "));
-    if !works {
-        skipped(
-            test,
-            "there is no strace that works (apt-get install strace)",
-        );
-    }
-    works
-}
-
 /// lowport on a kernel that answers as `inject` has strace make it, with these layers to do without.
 fn start(inject: &str, allow_degraded: &str) -> Lowport {
-    let inject = format!("inject={inject}");
-    // As a grandchild: lowport stays the process that is waited for.
-    let strace = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &inject,
-    ];
-    let sandbox = match allow_degraded {
-        "" => String::new(),
-        layer => format!("[sandbox]\nallow_degraded = [\"{layer}\"]\n"),
-    };
-    Lowport::tried(
+    let strace = strace::injecting(inject);
+    let strace: Vec<&str> = strace.split(' ').collect();
+    Lowport::within(
         &strace,
         &Setup {
             server: "redirect_to_https = false",
-            rest: &format!("{sandbox}{ROUTES}"),
+            rest: &format!("{}{ROUTES}", allowing(allow_degraded)),
             args: &["-v"],
         },
     )
+}
+
+/// The table that lets lowport do without this layer.
+fn allowing(layer: &str) -> String {
+    match layer {
+        "" => String::new(),
+        layer => format!("[sandbox]\nallow_degraded = [\"{layer}\"]\n"),
+    }
+}
+
+/// That no connection is accepted on such a kernel. Returns the line that says what is `missing`.
+fn refused_on(inject: &str, allow_degraded: &str, missing: &str) -> String {
+    let server = format!("[server]\nuser = \"{USER}\"\n");
+    let folder = scene(&format!("{server}{}{ROUTES}", allowing(allow_degraded)));
+    refused(folder.path(), &strace::injecting(inject), 1, &[missing])
 }
 
 /// What follows `before` in each line that has it, in order.
@@ -63,15 +48,11 @@ fn all_after(lowport: &Lowport, before: &str) -> Vec<String> {
 
 /// The version of Landlock that this kernel has, 0 for none.
 fn abi() -> u32 {
-    let lowport = Lowport::tried(
-        &[],
-        &Setup {
-            server: "",
-            rest: "[sandbox]\nallow_degraded = [\"landlock\"]\n[[route]]\nrespond = \"x\"\n",
-            args: &["-v"],
-        },
-    );
-    lowport.wait_for(" ready ");
+    let lowport = Lowport::with(&Setup {
+        server: "",
+        rest: &format!("{}{ROUTES}", allowing("landlock")),
+        args: &["-v"],
+    });
     let told = all_after(&lowport, "ABI ");
     let digits = told.first().and_then(|told| told.split(':').next());
     digits.map_or(0, |digits| digits.parse().expect("a number"))
@@ -79,7 +60,7 @@ fn abi() -> u32 {
 
 #[test]
 fn every_version_of_landlock_is_served_with_and_told_as_it_is() {
-    if !has_strace("every_version_of_landlock_is_served_with_and_told_as_it_is") {
+    if !strace::is_there("every_version_of_landlock_is_served_with_and_told_as_it_is") {
         return;
     }
     let (truncate, ioctl) = (
@@ -123,14 +104,12 @@ fn every_version_of_landlock_is_served_with_and_told_as_it_is() {
             continue;
         }
         let lowport = start(&format!("landlock_create_ruleset:retval={abi}:when=1"), "");
-        lowport.wait_for(" ready ");
         let told = all_after(&lowport, "not closed: ");
-        let (brokers, own): (Vec<_>, Vec<_>) = told
-            .into_iter()
-            .partition(|open| open.starts_with("the broker: "));
-        assert_eq!(own, open, "version {abi}");
-        // Its own are the same, and files too: it may write none.
-        assert_eq!(brokers.is_empty(), open.is_empty(), "{brokers:?}");
+        // The worker's, and the broker's.
+        let twice =
+            ["", "the broker: "].map(|whose| open.iter().map(move |open| format!("{whose}{open}")));
+        let twice: Vec<String> = twice.into_iter().flatten().collect();
+        assert_eq!(told, twice, "version {abi}");
         let landlock = lowport.wait_for("  landlock ");
         assert!(
             landlock.ends_with(&format!("ABI {abi}: {kept}")),
@@ -150,34 +129,33 @@ fn every_version_of_landlock_is_served_with_and_told_as_it_is() {
 /// That lowport refuses to serve without `layer` and says why and what to do; and serves where that is allowed, and says
 /// so.
 fn refused_and_allowed(layer: &str, inject: &str, reason: &str) {
-    let mut refused = start(inject, "");
-    assert_eq!(refused.ended().code(), Some(1), "{inject}");
-    let line = refused.wait_for(&format!("{layer} cannot be had here ("));
-    assert!(line.contains(reason), "{line}");
-    let remedy = format!("[sandbox] allow_degraded = [\"{layer}\"]");
-    assert!(line.contains(&remedy), "{line}");
+    let missing = format!(": {layer} cannot be had here (");
+    let remedy = format!("; to serve without it: [sandbox] allow_degraded = [\"{layer}\"]");
     let other = match layer {
         "landlock" => "seccomp",
         _ => "landlock",
     };
-    let mut refused = start(inject, other);
-    assert_eq!(
-        refused.ended().code(),
-        Some(1),
-        "{inject}: {other} is another"
-    );
+    for allowed in ["", other] {
+        let line = refused_on(inject, allowed, &missing);
+        assert!(
+            line.starts_with("lowport: cannot start the broker: "),
+            "{line}"
+        );
+        assert!(line.contains(reason) && line.ends_with(&remedy), "{line}");
+    }
 
     let allowed = start(inject, layer);
-    allowed.wait_for(" ready ");
     let warning = allowed.wait_for(&format!("no {layer} why="));
     assert!(
         warning.contains(" WARN ") && warning.contains(reason),
         "{warning}"
     );
-    let off = format!("{layer} is off: ");
     let open = all_after(&allowed, "not closed: ");
-    let told = open.iter().find(|open| open.starts_with(&off));
-    assert!(told.is_some_and(|told| told.contains(reason)), "{open:?}");
+    for whose in ["", "the broker: "] {
+        let off = format!("{whose}{layer} is off: ");
+        let told = open.iter().find(|open| open.starts_with(&off));
+        assert!(told.is_some_and(|told| told.contains(reason)), "{open:?}");
+    }
     let output = allowed.output().join("\n");
     assert!(!output.contains("everything is enforced"), "{output}");
     assert_eq!(curl(&allowed, "/", &[]), "x");
@@ -192,8 +170,12 @@ fn refused_and_allowed(layer: &str, inject: &str, reason: &str) {
 
 #[test]
 fn without_landlock_nothing_is_served_unless_that_is_allowed() {
-    if !has_strace("without_landlock_nothing_is_served_unless_that_is_allowed") || abi() == 0 {
+    let test = "without_landlock_nothing_is_served_unless_that_is_allowed";
+    if !strace::is_there(test) {
         return;
+    }
+    if abi() == 0 {
+        return skipped(test, "this kernel has no Landlock to take away");
     }
     for (inject, reason) in [
         (
@@ -227,12 +209,13 @@ fn without_landlock_nothing_is_served_unless_that_is_allowed() {
 
 #[test]
 fn without_seccomp_nothing_is_served_unless_that_is_allowed() {
-    if !has_strace("without_seccomp_nothing_is_served_unless_that_is_allowed") {
+    if !strace::is_there("without_seccomp_nothing_is_served_unless_that_is_allowed") {
         return;
     }
     for (inject, reason) in [
         ("seccomp:error=ENOSYS", "Function not implemented"),
         ("seccomp:error=EINVAL", "Invalid argument"),
+        ("seccomp:error=EPERM", "Operation not permitted"),
         ("seccomp:retval=0", "does not follow them"),
     ] {
         refused_and_allowed("seccomp", inject, reason);
@@ -241,13 +224,15 @@ fn without_seccomp_nothing_is_served_unless_that_is_allowed() {
 
 #[test]
 fn what_cannot_be_dropped_is_not_served_with() {
-    if !has_strace("what_cannot_be_dropped_is_not_served_with") {
+    if !strace::is_there("what_cannot_be_dropped_is_not_served_with") {
         return;
     }
     // It sets no_new_privs and more; no configuration allows to do without.
     for allowed in ["", "landlock", "seccomp"] {
-        let mut lowport = start("prctl:error=EINVAL", allowed);
-        assert_eq!(lowport.ended().code(), Some(1));
-        lowport.wait_for("lowport: cannot start the broker: ");
+        refused_on(
+            "prctl:error=EINVAL",
+            allowed,
+            "lowport: cannot start the broker: ",
+        );
     }
 }

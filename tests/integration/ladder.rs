@@ -3,31 +3,23 @@
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
 
-use crate::support::ladder::{UID, low_port, scene, started};
-use crate::support::{Lowport, is_root, raw, skipped, until};
+use crate::support::mode::{activated, as_somebody, scene, started};
+use crate::support::{Lowport, is_root, low_port, raw, skipped, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-
-/// Passes a socket the way systemd does.
-fn activated(folder: &Path, socket: OwnedFd, name: &str) -> Command {
-    let script = format!(
-        "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$@\""
-    );
-    started(folder, &script, socket.into())
-}
 
 #[test]
 fn passed_sockets_take_the_place_of_the_default_ones() {
     let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     let folder = scene("[server]\nuser = \"65532:65532\"\n[[route]]\nrespond = \"passed\"\n");
-    let lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket.into(), "http"));
+    let lowport =
+        Lowport::spawn_with_stdin(&mut activated(folder.path(), socket.into(), "http", ""));
     let ready = lowport.wait_for(" ready ");
     assert!(
         ready.contains(&format!("listening=http://127.0.0.1:{port} ")),
@@ -70,7 +62,8 @@ fn passed_sockets_without_a_purpose_are_refused_with_the_remedy() {
         (file, "http", "is no socket"),
     ] {
         let folder = scene(route);
-        let mut lowport = Lowport::spawn_with_stdin(&mut activated(folder.path(), socket, name));
+        let mut lowport =
+            Lowport::spawn_with_stdin(&mut activated(folder.path(), socket, name, ""));
         assert_eq!(lowport.ended().code(), Some(1), "{name}");
         let told = lowport.wait_for(expected);
         if name == "http" {
@@ -91,33 +84,12 @@ fn without_any_right_a_low_port_is_refused_with_the_remedy() {
     let folder = scene(&format!(
         "[server]\nhttp = \"127.0.0.1:{port}\"\n[[route]]\nrespond = \"x\"\n"
     ));
-    let script = format!(
-        "exec setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all --bounding-set=-all \"$@\""
-    );
+    let somebody = as_somebody("--inh-caps=-all --bounding-set=-all");
+    let script = format!("exec {somebody} \"$@\"");
     let mut lowport = Lowport::spawn(&mut started(folder.path(), &script, Stdio::null()));
     assert_eq!(lowport.ended().code(), Some(78));
     lowport.wait_for("may not be bound by this user");
     lowport.wait_for("ip_unprivileged_port_start");
-}
-
-#[test]
-fn root_is_given_up_for_somebody_or_nothing_starts() {
-    if !is_root() {
-        return skipped(
-            "root_is_given_up_for_somebody_or_nothing_starts",
-            "needs root",
-        );
-    }
-    let port = crate::support::port();
-    for (user, expected) in [("no-such-user-here", "there is no user"), ("0:0", "root")] {
-        let toml = format!(
-            "[server]\nhttp = \"127.0.0.1:{port}\"\nuser = \"{user}\"\n[[route]]\nrespond = \"x\"\n"
-        );
-        let folder = scene(&toml);
-        let mut lowport = Lowport::spawn(&mut started(folder.path(), "exec \"$@\"", Stdio::null()));
-        assert_eq!(lowport.ended().code(), Some(78), "{user}");
-        lowport.wait_for(expected);
-    }
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use nix::sys::signal::Signal;
 
-use crate::support::ladder::{MODES, Mode, Rung, UID};
-use crate::support::lowport::USER;
+use crate::support::lowport::Setup;
+use crate::support::mode::Mode;
 use crate::support::process::status;
 use crate::support::raw::{self, RawUpstream};
-use crate::support::{is_root, until};
+use crate::support::{Lowport, is_root, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
@@ -53,11 +53,7 @@ fn threads(pid: u32) -> BTreeMap<u32, State> {
 /// What a worker is to be.
 fn expected(mode: Mode) -> State {
     let own = |name| status(std::process::id(), name).unwrap_or_default();
-    let user = match mode {
-        _ if !is_root() => nix::unistd::geteuid().to_string(),
-        Mode::Root => USER.split(':').next().expect("a uid").to_owned(),
-        _ => UID.to_owned(),
-    };
+    let user = mode.uid().to_string();
     let group = match is_root() {
         true => user.clone(),
         false => nix::unistd::getegid().to_string(),
@@ -91,54 +87,60 @@ fn expected(mode: Mode) -> State {
 }
 
 /// Has it do what makes threads late: look up a name, write a log, reload, and open the log anew.
-fn exercise(rung: &Rung) {
-    let log = rung.folder.path().join("access.log");
+fn exercise(lowport: &Lowport) {
+    let log = lowport.folder().join("access.log");
     let logged = |path: &str| {
         let request = GET.replace("/ ", &format!("{path} "));
-        assert!(raw::exchange(rung.port, request).ends_with('x'), "{path}");
+        assert!(
+            raw::exchange(lowport.http, request).ends_with('x'),
+            "{path}"
+        );
         until("the record", || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             text.contains(path).then_some(())
         });
     };
     logged("/first");
-    let seen = rung.lowport.output().len();
-    rung.lowport.signal(Signal::SIGHUP);
-    rung.lowport.wait_for_after(seen, " reloaded");
+    let seen = lowport.output().len();
+    lowport.signal(Signal::SIGHUP);
+    lowport.wait_for_after(seen, " reloaded");
     std::fs::rename(&log, log.with_extension("1")).expect("renamed");
-    rung.lowport.signal(Signal::SIGUSR1);
+    lowport.signal(Signal::SIGUSR1);
     until("the new log", || log.exists().then_some(()));
     logged("/second");
 }
 
 #[test]
 fn every_thread_of_the_worker_is_nobody_with_nothing_in_every_mode() {
-    for mode in MODES {
+    for mode in Mode::all() {
         let upstream = RawUpstream::answering(ANSWER);
-        let Some(rung) = mode.start(
-            &format!(
-                "[log]\naccess = \"FOLDER/access.log\"\n[upstream.named]\npeers = \"localhost:{}\"\nexpect_user = \"any\"\n\
-                 [[route]]\nupstream = \"named\"\n",
-                upstream.port
-            ),
-            &[],
-        ) else {
-            continue;
-        };
-        let pid = rung.lowport.pid();
+        let rest = format!(
+            "[log]\naccess = \"./access.log\"\n[upstream.named]\npeers = \"localhost:{}\"\nexpect_user = \"any\"\n\
+             [[route]]\nupstream = \"named\"\n",
+            upstream.port
+        );
+        let lowport = Lowport::in_mode(
+            *mode,
+            &Setup {
+                server: "redirect_to_https = false",
+                rest: &rest,
+                args: &[],
+            },
+        );
+        let pid = lowport.pid();
         let early = threads(pid);
         assert!(
             early.len() >= 3,
             "the main thread and two workers: {early:?}"
         );
-        exercise(&rung);
+        exercise(&lowport);
         let late = threads(pid);
         // One that looks names up stays for a while.
         assert!(
             late.keys().any(|tid| !early.contains_key(tid)),
             "{mode:?}: no thread is younger than ready"
         );
-        let expected = expected(mode);
+        let expected = expected(*mode);
         for (tid, state) in early.iter().chain(&late) {
             assert_eq!(state, &expected, "{mode:?}: thread {tid}");
         }

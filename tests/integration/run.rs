@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::support::client::curl;
 use crate::support::lowport::{BINARY, Setup, USER};
-use crate::support::node::APP_UID;
+use crate::support::node::{self, APP_UID};
 use crate::support::room::{DEVELOPER, Dev, Room, Who, has_namespaces};
 use crate::support::terminal::{CONFIG, USAGE, config, done, failed, server};
-use crate::support::{Lowport, folder, is_root, open_to_all, port, process, skipped};
+use crate::support::{Lowport, folder, is_root, port, process, skipped};
 
 /// Says what it was given.
 const TELLS: &str = "const { PORT, HOST, USER } = process.env;
@@ -150,16 +150,9 @@ fn with_a_file(rest: &str, script: &Path) -> Lowport {
 
 /// A folder with the script, and whoever runs it.
 fn scene() -> (tempfile::TempDir, std::path::PathBuf, String) {
-    let folder = folder();
-    let script = folder.path().join("app.js");
-    std::fs::write(&script, TELLS).expect("written");
-    open_to_all(&script);
-    let user = if is_root() {
-        format!("user = \"{APP_UID}:{APP_UID}\"\n")
-    } else {
-        String::new()
-    };
-    (folder, script, user)
+    let folder = node::script(TELLS);
+    let script = folder.path().join("server.js");
+    (folder, script, node::app_user())
 }
 
 fn told(lowport: &Lowport) -> Value {

@@ -7,8 +7,7 @@ use nix::unistd::Pid;
 
 use crate::support::client::curl;
 use crate::support::lowport::{BINARY, Setup};
-use crate::support::node::APP_UID;
-use crate::support::{Lowport, folder, is_root, open_to_all, port, process, skipped, until};
+use crate::support::{Lowport, is_root, node, port, process, skipped, until};
 
 /// A Node server that a shell is in front of, as with npm, and that has started what nobody waits for: a process in a
 /// session of its own whose parent is gone, and one that is its own. It answers with their ids; `/orphan` makes one more
@@ -34,19 +33,12 @@ struct Scene {
 
 impl Scene {
     fn within(wrapper: &[&str], before: &str) -> Self {
-        let folder = folder();
-        let file = folder.path().join("server.js");
-        std::fs::write(&file, format!("{before}{FAMILY}")).expect("written");
-        open_to_all(&file);
-        let user = if is_root() {
-            format!("user = \"{APP_UID}:{APP_UID}\"\n")
-        } else {
-            String::new()
-        };
+        let folder = node::script(&format!("{before}{FAMILY}"));
         let toml = format!(
-            "[app]\ncommand = [\"sh\", \"-c\", \"node server.js; true\"]\ndir = \"{}\"\nport = {}\n{user}",
+            "[app]\ncommand = [\"sh\", \"-c\", \"node server.js; true\"]\ndir = \"{}\"\nport = {}\n{}",
             folder.path().display(),
-            port()
+            port(),
+            node::app_user()
         );
         let lowport = Lowport::within(
             wrapper,

@@ -1,6 +1,7 @@
 //! A running lowport.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -61,7 +62,7 @@ impl Lowport {
 
     /// As [`within`](Self::within), and does not wait for it to serve: perhaps it refuses to.
     pub(crate) fn tried(wrapper: &[&str], setup: &Setup<'_>) -> Self {
-        let (folder, http, https) = scene(setup);
+        let (folder, http, https) = scene(setup, port());
         let file = folder.path().join("lowport.toml");
         let mut words = wrapper.iter().copied().chain([BINARY]);
         let mut command = Command::new(words.next().expect("the binary at least"));
@@ -82,10 +83,13 @@ impl Lowport {
         }
     }
 
-    /// Serves a whole setup in this mode.
+    /// Serves a whole setup in this mode, on a plaintext port that takes a right to bind where the mode has one. Whoever
+    /// it becomes may write into its folder.
     pub(crate) fn in_mode(mode: Mode, setup: &Setup<'_>) -> Self {
-        let (folder, http, https) = scene(setup);
+        let (folder, http, https) = scene(setup, mode.port());
         mode::bring_binary(folder.path());
+        let all = PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder.path(), all).expect("permissions");
         let mut command = mode.command(folder.path(), http);
         let (child, lines) = spawn(command.args(setup.args));
         let lowport = Self {
@@ -252,9 +256,8 @@ pub(crate) fn run(args: &[&str]) -> Output {
 pub(crate) const USER: &str = "65532:65532";
 
 /// A folder with the configuration and the certificate, and the two ports.
-fn scene(setup: &Setup<'_>) -> (tempfile::TempDir, u16, u16) {
-    let folder = folder();
-    let (http, https) = (port(), port());
+fn scene(setup: &Setup<'_>, http: u16) -> (tempfile::TempDir, u16, u16) {
+    let (folder, https) = (folder(), port());
     certs::write(
         folder.path(),
         "site",

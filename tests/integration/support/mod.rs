@@ -13,7 +13,6 @@ pub(crate) mod frames;
 // It knows the registers of these.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod inject;
-pub(crate) mod ladder;
 pub(crate) mod lowport;
 pub(crate) mod memory;
 pub(crate) mod mode;
@@ -24,6 +23,7 @@ pub(crate) mod raw;
 pub(crate) mod recorder;
 pub(crate) mod room;
 pub(crate) mod script;
+pub(crate) mod strace;
 pub(crate) mod terminal;
 
 pub(crate) use lowport::Lowport;
@@ -31,6 +31,7 @@ pub(crate) use node::Node;
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -42,15 +43,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// theirs from.
 pub(crate) fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    const RANGE: u16 = 12_000;
-    let start = (std::process::id() % u32::from(RANGE)) as u16;
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + (start + step % RANGE) % RANGE;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+    free(20_000..32_000, &NEXT)
+}
+
+/// The same, and it takes a right to bind it.
+pub(crate) fn low_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    free(600..1000, &NEXT)
+}
+
+/// The next free one of these. Each process of tests begins in a place of its own.
+fn free(range: Range<u16>, next: &AtomicU16) -> u16 {
+    let count = range.len() as u16;
+    let start = (std::process::id() % u32::from(count)) as u16;
+    let steps = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+    let mut ports = steps.map(|step| range.start + (start + step % count) % count);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let found = ports.by_ref().take(range.len()).find(is_free);
+    found.expect("a port that nobody has")
 }
 
 /// Waits until `condition` gives something.

@@ -86,6 +86,24 @@ impl Drop for Node {
     }
 }
 
+/// The line of `[app]` that says who it runs as; none where lowport may not choose.
+pub(crate) fn app_user() -> String {
+    if is_root() {
+        format!("user = \"{APP_UID}:{APP_UID}\"\n")
+    } else {
+        String::new()
+    }
+}
+
+/// A folder with this as `server.js`, for every user to read.
+pub(crate) fn script(text: &str) -> tempfile::TempDir {
+    let folder = folder();
+    let file = folder.path().join("server.js");
+    std::fs::write(&file, text).expect("written");
+    open_to_all(&file);
+    folder
+}
+
 /// Where the sample app is.
 pub(crate) fn sample() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/node-app")
