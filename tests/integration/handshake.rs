@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::client::{self, curl, empty, get, h1, h2, h2_over, request_h2, tcp, text, tls};
 use crate::support::frames::{Frames, GOAWAY, PING, SETTINGS};
-use crate::support::{Lowport, PATIENCE, certs, folder, raw, until};
+use crate::support::{Lowport, PATIENCE, certs, folder, raw};
 
 const HELLO: &str = "[[route]]\nrespond = \"hello\"\n";
 
@@ -360,27 +360,6 @@ fn what_is_no_request_is_refused() {
             "{garbage:?}: {answer:?}"
         );
     }
-}
-
-#[test]
-fn one_address_has_only_so_many_connections() {
-    let lowport = Lowport::start(&format!("[limits]\nconnections_per_ip = 2\n{HELLO}"));
-    let asked = |stream: &mut TcpStream| {
-        let sent = write!(stream, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        sent.is_ok() && raw::read_head(stream).is_some()
-    };
-    let mut kept: Vec<TcpStream> = (0..2).map(|_| raw::connect(lowport.http)).collect();
-    // An answer shows that they are counted.
-    assert!(kept.iter_mut().all(asked));
-    // On whichever port and worker.
-    for port in [lowport.http, lowport.https, lowport.http, lowport.http] {
-        assert_eq!(raw::read_all(&mut raw::connect(port)), "");
-    }
-    drop(kept.pop());
-    until("room for another", || {
-        asked(&mut raw::connect(lowport.http)).then_some(())
-    });
-    assert!(asked(&mut kept[0]) || kept[0].read(&mut [0; 5]).is_ok());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! HTTP/2 by hand: a client that sends any frame, in any order, with any field in it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 
-use super::{Lowport, certs, raw};
+use super::over::{Over, Stream};
+use super::{Lowport, raw};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -29,15 +29,6 @@ pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// What frames travel over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Under {
-    Plain,
-    Tls,
-}
-
-pub(crate) const BOTH: [Under; 2] = [Under::Plain, Under::Tls];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
@@ -74,52 +65,9 @@ impl Outcome {
     }
 }
 
-trait Io: Read + Write + Send {}
-impl<T: Read + Write + Send> Io for T {}
-
-/// TLS that reads what has come even where nothing can be written any more.
-struct Tls {
-    session: rustls::ClientConnection,
-    stream: TcpStream,
-}
-
-impl Read for Tls {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            match self.session.reader().read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                read => return read,
-            }
-            let _ = self.flush();
-            self.session.read_tls(&mut self.stream)?;
-            let processed = self.session.process_new_packets();
-            processed.map_err(std::io::Error::other)?;
-        }
-    }
-}
-
-impl Write for Tls {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        let part = &buffer[..buffer.len().min(16_384)];
-        while self.session.is_handshaking() {
-            self.session.complete_io(&mut self.stream)?;
-        }
-        self.session.writer().write_all(part)?;
-        self.flush()?;
-        Ok(part.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        while self.session.wants_write() {
-            self.session.write_tls(&mut self.stream)?;
-        }
-        Ok(())
-    }
-}
-
 /// A connection.
 pub(crate) struct Frames {
-    io: Box<dyn Io>,
+    io: Box<dyn Stream>,
     seen: Vec<Frame>,
     ended: bool,
     next: u32,
@@ -128,29 +76,19 @@ pub(crate) struct Frames {
 impl Frames {
     /// In plaintext, with settings that change nothing.
     pub(crate) fn connect(port: u16) -> Self {
-        let stream = raw::connect(port);
-        Self::over(stream, &[])
+        Self::over(Box::new(raw::connect(port)), &[])
     }
 
-    /// To the port that speaks as `under` says. Tells lowport to use no table of fields, so that a status can be read
+    /// To the port that speaks as `over` says. Tells lowport to use no table of fields, so that a status can be read
     /// without one, and `settings`.
-    pub(crate) fn open(lowport: &Lowport, under: Under, settings: &[(u16, u32)]) -> Self {
+    pub(crate) fn open(lowport: &Lowport, over: Over, settings: &[(u16, u32)]) -> Self {
         let settings = [&[(1, 0)], settings].concat();
-        match under {
-            Under::Plain => Self::over(raw::connect(lowport.http), &settings),
-            Under::Tls => {
-                let stream = raw::connect(lowport.https);
-                let name = "localhost".try_into().expect("a name");
-                let session = rustls::ClientConnection::new(certs::client(&[b"h2"]), name);
-                let session = session.expect("a session");
-                Self::over(Tls { session, stream }, &settings)
-            }
-        }
+        Self::over(over.connect(lowport, b"h2"), &settings)
     }
 
-    fn over(io: impl Io + 'static, settings: &[(u16, u32)]) -> Self {
+    fn over(io: Box<dyn Stream>, settings: &[(u16, u32)]) -> Self {
         let mut frames = Self {
-            io: Box::new(io),
+            io,
             seen: Vec::new(),
             ended: false,
             next: 1,

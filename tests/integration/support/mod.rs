@@ -17,6 +17,7 @@ pub(crate) mod lowport;
 pub(crate) mod memory;
 pub(crate) mod mode;
 pub(crate) mod node;
+pub(crate) mod over;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod raw;

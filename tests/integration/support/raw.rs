@@ -72,7 +72,7 @@ impl RawUpstream {
 }
 
 /// Reads up to the empty line; whatever follows is lost.
-pub(crate) fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub(crate) fn read_head(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -101,7 +101,7 @@ pub(crate) fn connect(port: u16) -> TcpStream {
 }
 
 /// Whatever comes until the other side closes.
-pub(crate) fn read_all(stream: &mut TcpStream) -> String {
+pub(crate) fn read_all(stream: &mut impl Read) -> String {
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     loop {

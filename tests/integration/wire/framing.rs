@@ -1,6 +1,6 @@
 //! One framing, strict chunks, clean output: no bytes can be one request here and two behind.
 
-use super::{BOTH, Wire, exchange, statuses};
+use super::{BOTH, UPGRADE, Wire, exchange, statuses};
 use crate::support::Lowport;
 use crate::support::recorder::Recorder;
 
@@ -182,8 +182,6 @@ fn chunks_are_framed_anew() {
 
 #[test]
 fn a_refused_websocket_keeps_the_connection_unless_bytes_followed_it() {
-    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
     for over in BOTH {

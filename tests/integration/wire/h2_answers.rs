@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
+use super::BOTH;
 use super::h2_requests::{but, with};
 use crate::support::Lowport;
-use crate::support::frames::{self, BOTH, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome};
+use crate::support::frames::{self, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome};
 use crate::support::raw::RawUpstream;
 use crate::support::recorder::Recorder;
 
@@ -20,9 +21,9 @@ fn a_response_that_breaks_off_never_looks_whole() {
         let _ = stream.write_all(answer.as_bytes());
     });
     let lowport = Lowport::start(&upstream.route());
-    for under in BOTH {
+    for over in BOTH {
         for path in ["/length", "/chunks"] {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             let stream = client.get(path);
             assert_eq!(client.outcome(stream), Outcome::Status(200));
             assert_eq!(client.body(stream), None, "{path}");
@@ -39,8 +40,8 @@ fn limits_are_told_in_readable_answers() {
     let lowport = Lowport::start(&rest);
     let path = |length| format!("/{}", "x".repeat(length));
     let long = "y".repeat(1000);
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         let mut ask = |fields: &[(&str, &str)], data: Option<&[u8]>| {
             // As many frames as it takes.
             let block = frames::block(fields);
@@ -119,8 +120,8 @@ fn answers_without_a_body_have_none() {
         recorder.route()
     );
     let lowport = Lowport::start(&rest);
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         for (method, path, status) in [
             ("HEAD", "/p", 200),
             ("GET", "/204", 204),
@@ -149,8 +150,8 @@ fn a_websocket_that_is_answered_is_no_tunnel() {
         format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nno").into_bytes()
     });
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         for (path, status) in [("/no", 403), ("/yes", 502)] {
             let mut fields = but(":path", path);
             fields[0].1 = "CONNECT";

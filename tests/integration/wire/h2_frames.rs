@@ -1,9 +1,10 @@
 //! HTTP/2 frame by frame: what breaks the rules of RFC 9113 ends its stream, or its connection with a GOAWAY, and none of
 //! it goes upstream.
 
+use super::BOTH;
 use crate::support::Lowport;
 use crate::support::frames::{
-    self, BOTH, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR,
+    self, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, Outcome, PING, PRIORITY,
     PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
@@ -166,15 +167,15 @@ fn a_broken_connection_is_told_so_and_ends() {
     // Never answers: what it was sent stays unanswered.
     let recorder = Recorder::answering(|_| Vec::new());
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
+    for over in BOTH {
         for (name, breach) in breaches() {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             breach(&mut client);
             let code = client.ends_with();
             let known = [PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, 9];
             assert!(
                 code.is_some_and(|code| known.contains(&code)),
-                "{under:?} {name}: {code:?}"
+                "{over:?} {name}: {code:?}"
             );
         }
     }
@@ -191,8 +192,8 @@ fn a_broken_connection_is_told_so_and_ends() {
 fn nobody_may_send_more_than_the_window() {
     let recorder = Recorder::answering(|_| Vec::new());
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         let mut fields = frames::get("/upload").to_vec();
         fields[0].1 = "POST";
         // Nobody reads it before the upstream has said so, which it does not.
@@ -207,7 +208,7 @@ fn nobody_may_send_more_than_the_window() {
             Outcome::Reset(FLOW_CONTROL_ERROR),
             Outcome::GoAway(FLOW_CONTROL_ERROR),
         ];
-        assert!(told.contains(&outcome), "{under:?} {outcome:?}");
+        assert!(told.contains(&outcome), "{over:?} {outcome:?}");
     }
     assert!(recorder.requests().iter().all(|seen| seen.body.is_none()));
 }
@@ -232,7 +233,7 @@ fn a_connection_begins_with_settings() {
 fn what_breaks_a_stream_breaks_no_other() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
+    for over in BOTH {
         for (name, breach) in [
             (
                 "too wide a window",
@@ -252,7 +253,7 @@ fn what_breaks_a_stream_breaks_no_other() {
                 c.frame(HEADERS, END_HEADERS, stream, &frames::block(&[("x", "1")]));
             }),
         ] {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             let (other, broken) = (upload(&mut client), upload(&mut client));
             breach(&mut client, broken);
             let outcome = client.outcome(broken);
@@ -264,7 +265,7 @@ fn what_breaks_a_stream_breaks_no_other() {
             assert_eq!(client.outcome(other), Outcome::Status(200), "{name}");
         }
         // What was reset may still have had something on its way.
-        let mut client = Frames::open(&lowport, under, &[]);
+        let mut client = Frames::open(&lowport, over, &[]);
         let stream = upload(&mut client);
         client.reset(stream, CANCEL);
         client.data(stream, b"late", true);
@@ -278,8 +279,8 @@ fn what_breaks_a_stream_breaks_no_other() {
 fn what_is_allowed_is_no_breach() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         // Unknown settings, unknown frames, priority of what does not exist.
         client.settings(&[(0x99, 5)]);
         client.frame(0x77, 0xff, 5, &[0; 80]);

@@ -1,6 +1,7 @@
 //! Requests over HTTP/2, field by field: what is malformed is refused for its stream alone, and what is not arrives whole.
 
-use crate::support::frames::{self, BOTH, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome};
+use super::{BOTH, Over};
+use crate::support::frames::{self, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome};
 use crate::support::recorder::Recorder;
 use crate::support::{Lowport, until};
 
@@ -146,18 +147,15 @@ fn malformed<'a>() -> Vec<Fields<'a>> {
 fn what_is_malformed_is_refused_for_its_stream_alone() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
+    for over in BOTH {
         for case in malformed() {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             let mut upload = frames::get("/upload");
             upload[0].1 = "POST";
             let before = client.request(&upload, false);
             let bad = client.request(&case, true);
             let outcome = client.outcome(bad);
-            assert!(
-                outcome.is_stream_refusal(),
-                "{under:?} {outcome:?} {case:?}"
-            );
+            assert!(outcome.is_stream_refusal(), "{over:?} {outcome:?} {case:?}");
             client.data(before, b"whole", true);
             assert_eq!(client.outcome(before), Outcome::Status(200), "{case:?}");
             let after = client.get("/after");
@@ -177,7 +175,7 @@ fn what_is_malformed_is_refused_for_its_stream_alone() {
 fn what_cannot_be_decoded_never_goes_upstream() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
+    for over in BOTH {
         for field in [
             ("X-Upper", "1"),
             ("x y", "1"),
@@ -198,7 +196,7 @@ fn what_cannot_be_decoded_never_goes_upstream() {
             (":method", "G T"),
             (":method", "GET\r"),
         ] {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             let fields = match field.0 {
                 ":method" => but(field.0, field.1),
                 _ => with("GET", &[field]),
@@ -207,7 +205,7 @@ fn what_cannot_be_decoded_never_goes_upstream() {
             let outcome = client.outcome(bad);
             // The library calls these errors of the connection, as RFC 9113 section 5.4 lets it.
             let refused = outcome.is_stream_refusal() || outcome == Outcome::GoAway(1);
-            assert!(refused, "{under:?} {outcome:?} {field:?}");
+            assert!(refused, "{over:?} {outcome:?} {field:?}");
         }
     }
     assert_eq!(recorder.bytes(), b"");
@@ -219,7 +217,7 @@ fn a_body_is_as_long_as_it_says() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
     let trailers = frames::block(&[("x", "1")]);
-    for under in BOTH {
+    for over in BOTH {
         for (chunks, end) in [
             (&[&b"abcd"[..]][..], true),
             (&[b"abcd"], false),
@@ -227,7 +225,7 @@ fn a_body_is_as_long_as_it_says() {
             (&[b"ab", b"cd"], true),
             (&[b"ab", b""], true),
         ] {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             let bad = client.request(&with("POST", &[("content-length", "3")]), false);
             for (at, chunk) in chunks.iter().enumerate() {
                 client.data(bad, chunk, end && at + 1 == chunks.len());
@@ -237,7 +235,7 @@ fn a_body_is_as_long_as_it_says() {
             let after = client.get("/after");
             assert_eq!(client.outcome(after), Outcome::Status(200));
         }
-        let mut client = Frames::open(&lowport, under, &[]);
+        let mut client = Frames::open(&lowport, over, &[]);
         let bad = client.request(&with("POST", &[("content-length", "3")]), false);
         client.data(bad, b"ab", false);
         client.frame(HEADERS, END_HEADERS | END_STREAM, bad, &trailers);
@@ -279,13 +277,13 @@ fn an_upload_that_breaks_off_never_looks_whole() {
             (ended == count).then_some(())
         });
     };
-    for under in BOTH {
+    for over in BOTH {
         for field in [("content-length", "10"), ("x", "chunked then")] {
-            let mut client = Frames::open(&lowport, under, &[]);
+            let mut client = Frames::open(&lowport, over, &[]);
             let (reset, count) = begin(&mut client, field);
             client.reset(reset, frames::CANCEL);
             ended(count);
-            let mut gone = Frames::open(&lowport, under, &[]);
+            let mut gone = Frames::open(&lowport, over, &[]);
             let (_, count) = begin(&mut gone, field);
             drop(gone);
             ended(count);
@@ -302,8 +300,8 @@ fn an_upload_that_breaks_off_never_looks_whole() {
 fn what_is_not_malformed_arrives_as_it_is() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         let mut ask = |fields: &[(&str, &str)]| {
             let stream = client.request(fields, true);
             assert_eq!(client.outcome(stream), Outcome::Status(200), "{fields:?}");
@@ -384,11 +382,7 @@ fn what_is_not_malformed_arrives_as_it_is() {
             ("x_forwarded_for", "1.1.1.1"),
         ];
         let seen = ask(&with("GET", &claims));
-        let proto = if under == frames::Under::Tls {
-            "https"
-        } else {
-            "http"
-        };
+        let proto = if over == Over::Tls { "https" } else { "http" };
         assert_eq!(seen.values("x-forwarded-for"), ["127.0.0.1"]);
         assert_eq!(seen.values("x-forwarded-proto"), [proto]);
         assert_eq!(seen.values("x-real-ip"), ["127.0.0.1"]);
@@ -408,8 +402,8 @@ fn trailers_are_carried_and_stay_trailers() {
     let recorder = Recorder::start();
     let lowport = Lowport::start(&recorder.route());
     let flags = END_HEADERS | END_STREAM;
-    for under in BOTH {
-        let mut client = Frames::open(&lowport, under, &[]);
+    for over in BOTH {
+        let mut client = Frames::open(&lowport, over, &[]);
         let mut upload = |trailers: &[(&str, &str)], flags| {
             let stream = client.request(
                 &with("POST", &[("trailer", "x-sum, host, content-length")]),
@@ -439,10 +433,9 @@ fn trailers_are_carried_and_stay_trailers() {
         }
         // The library drops pseudo-fields here without a word; at least nothing of them goes upstream.
         let outcome = upload(&[(":path", "/other"), ("x-sum", "2")], flags);
-        if outcome == Outcome::Status(200) {
-            let seen = recorder.requests().pop().expect("a request");
-            assert_eq!(seen.trailers.to_lowercase(), "x-sum: 2\r\n");
-            assert!(seen.head.starts_with("POST /p HTTP/1.1\r\n"));
-        }
+        assert_eq!(outcome, Outcome::Status(200));
+        let seen = recorder.requests().pop().expect("a request");
+        assert_eq!(seen.trailers.to_lowercase(), "x-sum: 2\r\n");
+        assert!(seen.head.starts_with("POST /p HTTP/1.1\r\n"));
     }
 }

@@ -13,100 +13,66 @@ mod responses;
 mod time;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 
-use crate::support::{Lowport, certs, raw};
+use crate::support::over::{BOTH, Over, Stream};
+use crate::support::{Lowport, raw};
 
-/// How a client of bytes reaches lowport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
-    Plain,
-    Tls,
-}
+/// An upgrade to a websocket.
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-const BOTH: [Over; 2] = [Over::Plain, Over::Tls];
+/// The answer that lets it happen.
+const UPGRADED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A connection for bytes, plain or in TLS.
-enum Wire {
-    Plain(TcpStream),
-    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
-}
+struct Wire(Box<dyn Stream>);
 
 impl Wire {
     fn connect(lowport: &Lowport, over: Over) -> Self {
-        match over {
-            Over::Plain => Self::Plain(raw::connect(lowport.http)),
-            Over::Tls => {
-                let name = "localhost".try_into().expect("a name");
-                let session = rustls::ClientConnection::new(certs::client(&[b"http/1.1"]), name);
-                Self::Tls(Box::new(rustls::StreamOwned::new(
-                    session.expect("a session"),
-                    raw::connect(lowport.https),
-                )))
-            }
-        }
+        Self(over.connect(lowport, b"http/1.1"))
     }
 
     fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // The other side may have answered and closed already.
-        let _ = match self {
-            Self::Plain(stream) => stream.write_all(bytes.as_ref()),
-            Self::Tls(stream) => stream
-                .write_all(bytes.as_ref())
-                .and_then(|()| stream.flush()),
-        };
+        let _ = self.0.write_all(bytes.as_ref());
     }
 
     /// Whatever comes until lowport closes.
     fn rest(&mut self) -> String {
-        let mut answer = Vec::new();
-        let mut chunk = [0; 4096];
-        loop {
-            let read = match self {
-                Self::Plain(stream) => stream.read(&mut chunk),
-                Self::Tls(stream) => stream.read(&mut chunk),
-            };
-            match read {
-                Ok(0) => break,
-                Ok(count) => answer.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
-                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&answer)),
-            }
-        }
-        String::from_utf8_lossy(&answer).into_owned()
+        raw::read_all(&mut self.0)
     }
 
     /// As [`rest`](Self::rest), of an answer that may be cut off.
     fn rest_cut(&mut self) -> String {
         let mut answer = Vec::new();
-        let mut chunk = [0; 4096];
-        while let Ok(count @ 1..) = match self {
-            Self::Plain(stream) => stream.read(&mut chunk),
-            Self::Tls(stream) => stream.read(&mut chunk),
-        } {
-            answer.extend_from_slice(&chunk[..count]);
-        }
+        // What came before the error is there all the same.
+        let _ = self.0.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// Exactly as many bytes as `buffer` takes.
     fn exactly(&mut self, buffer: &mut [u8]) {
-        let read = match self {
-            Self::Plain(stream) => stream.read_exact(buffer),
-            Self::Tls(stream) => stream.read_exact(buffer),
-        };
-        read.expect("as many bytes");
+        self.0.read_exact(buffer).expect("as many bytes");
     }
 
     /// One response head.
     fn head(&mut self) -> String {
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            self.exactly(&mut byte);
-            head.push(byte[0]);
-        }
+        let head = raw::read_head(&mut self.0).expect("a head");
         String::from_utf8_lossy(&head).into_owned()
+    }
+
+    /// One whole response over a connection that stays.
+    fn answer(&mut self) -> String {
+        let head = self.head();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().expect("a length"));
+        let mut body = vec![0; length];
+        self.exactly(&mut body);
+        head + &String::from_utf8_lossy(&body)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 
-use super::statuses;
+use super::{UPGRADE, UPGRADED, statuses};
 use crate::support::client::{curl, tls};
 use crate::support::lowport::Setup;
 use crate::support::raw::{self, RawUpstream};
@@ -123,10 +123,7 @@ fn requests_past_the_bound_are_503_while_health_answers() {
 fn a_client_that_leaves_gives_its_place_back_and_an_open_websocket_takes_none() {
     let upstream = RawUpstream::handling(|head, stream| {
         if head.starts_with(b"GET /ws") {
-            let _ = stream.write_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                  sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-            );
+            let _ = stream.write_all(UPGRADED);
         }
         let _ = stream.read(&mut [0]);
     });
@@ -135,12 +132,7 @@ fn a_client_that_leaves_gives_its_place_back_and_an_open_websocket_takes_none() 
         upstream.route()
     ));
     let mut socket = raw::connect(lowport.http);
-    socket
-        .write_all(
-            b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        )
-        .unwrap();
+    socket.write_all(UPGRADE.as_bytes()).unwrap();
     assert_eq!(statuses(&answered(&mut socket)), [101]);
     let mut busy = raw::connect(lowport.http);
     ask(&mut busy, "/hang");

@@ -1,13 +1,14 @@
 //! What an upstream may send, what becomes of what it may not, and that nothing of it reaches the wrong client.
 
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 
 use super::{BOTH, Wire, exchange, statuses};
 use crate::support::client::{curl, get, h2, text};
+use crate::support::lowport::Setup;
 use crate::support::raw::RawUpstream;
 use crate::support::recorder::Recorder;
-use crate::support::{Lowport, until};
+use crate::support::{Lowport, PATIENCE, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
@@ -116,23 +117,35 @@ fn what_follows_a_response_reaches_nobody() {
 
 #[test]
 fn bytes_on_an_idle_connection_end_it() {
-    let connections = std::sync::Arc::new(AtomicUsize::new(0));
-    let count = std::sync::Arc::clone(&connections);
+    // Each connection waits for a word before it sends what nobody has asked for, and tells what comes of it.
+    let (speak, word) = mpsc::channel();
+    let (spoken, heard) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let word = Mutex::new(word);
     let upstream = RawUpstream::handling(move |_, stream| {
-        count.fetch_add(1, Ordering::SeqCst);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        let _ = stream.flush();
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        let () = word.lock().expect("unpoisoned").recv().expect("a word");
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
-        // Until lowport closes it.
-        let _ = stream.read(&mut [0; 1]);
+        let _ = spoken.send(());
+        let _ = tell.send(stream.read(&mut [0]));
     });
-    let lowport = Lowport::start(&upstream.route());
+    // With one pool, so that what is idle would be taken for the next request.
+    let lowport = Lowport::with(&Setup {
+        server: "redirect_to_https = false\nworkers = 1",
+        rest: &upstream.route(),
+        args: &[],
+    });
     for asked in 1..4 {
         let answer = exchange(&lowport, BOTH[0], GET);
         assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        assert_eq!(connections.load(Ordering::SeqCst), asked);
+        let mut told = told.try_iter();
+        assert!(
+            !told.any(|read| matches!(read, Ok(1..))),
+            "a second request was sent there"
+        );
+        assert_eq!(upstream.seen().len(), asked);
+        speak.send(()).expect("the upstream waits");
+        heard.recv_timeout(PATIENCE).expect("it has spoken");
     }
 }
 
