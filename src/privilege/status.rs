@@ -213,7 +213,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     line.map(str::trim)
 }
 
-/// Reads the state of every thread of the process `pid`, in the order of their ids.
+/// Reads the state of every thread of the process `pid`: its first one, then the others in the order of their ids.
 ///
 /// A process under Landlock cannot do it for itself; any other one can, of whatever user, unless `/proc` is mounted
 /// with `hidepid`.
@@ -244,7 +244,8 @@ fn not_understood(tid: u32) -> io::Error {
     io::Error::other(format!("the status of thread {tid} is not understood"))
 }
 
-/// The kernel's text of each thread of the process `pid`, in the order of their ids.
+/// The kernel's text of each thread of the process `pid`: of its first one, then of the others in the order of their
+/// ids.
 pub(super) fn texts(pid: u32) -> io::Result<Vec<(u32, String)>> {
     is_ours()?;
     let mut texts = Vec::new();
@@ -263,8 +264,14 @@ pub(super) fn texts(pid: u32) -> io::Result<Vec<(u32, String)>> {
             Err(error) => return Err(error),
         }
     }
-    texts.sort_unstable_by_key(|(tid, _)| *tid);
+    texts.sort_unstable_by_key(|(tid, _)| rank(pid, *tid));
     Ok(texts)
+}
+
+/// Where a thread stands among those of its process. Ids begin anew below when they have run out, so a later thread can
+/// have a lower one than the first.
+fn rank(pid: u32, tid: u32) -> (bool, u32) {
+    (tid != pid, tid)
 }
 
 /// The kernel's lines on who the process `pid` is and what it may do, and no others: at most 4 KiB.
@@ -369,6 +376,13 @@ fn difference(first: &TaskState, other: &TaskState) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_thread_is_first_also_when_the_ids_began_anew() {
+        let mut tids = [4266, 32_001, 2392, 32_000];
+        tids.sort_unstable_by_key(|tid| rank(32_000, *tid));
+        assert_eq!(tids, [32_000, 2392, 4266, 32_001]);
+    }
 
     const STATUS: &str = "Name:\tlowport\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \nCapInh:\t0000000000000000\n\
         CapPrm:\t0000000000000400\nCapEff:\t0000000000000400\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000001\n\
