@@ -7,7 +7,8 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use support::{Client, Proxy, Via, runtime, upstream};
+use support::site::Via;
+use support::{Client, lowport, runtime, upstream};
 
 criterion_group!(benches, request);
 criterion_main!(benches);
@@ -15,7 +16,7 @@ criterion_main!(benches);
 fn request(criterion: &mut Criterion) {
     let runtime = runtime();
     let upstream = upstream();
-    let proxy = Proxy::lowport(upstream, &[]);
+    let proxy = lowport(upstream, &[]);
     let mut group = criterion.benchmark_group("request");
     let mut measure = |name: &str, mut client: Client| {
         group.bench_function(name, |bencher| {
@@ -27,7 +28,10 @@ fn request(criterion: &mut Criterion) {
     direct.set_nodelay(true).expect("set");
     measure("direct", Client::Http1(direct));
     for via in Via::ALL {
-        measure(via.name(), runtime.block_on(proxy.site.connect(via)));
+        measure(
+            via.name(),
+            runtime.block_on(Client::connect(&proxy.site, via)),
+        );
     }
     group.finish();
 }

@@ -18,7 +18,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rounds::{OTHERS, Round, median, on_own_processor, pin, round};
-use support::{LOG, Proxy, Via, upstream};
+use support::proxy::{LOG, Proxy};
+use support::site::Via;
+use support::{lowport, upstream};
 
 /// The most that a request may take, of what it takes without a sandbox.
 const MOST: f64 = 1.03;
@@ -40,8 +42,8 @@ fn main() -> ExitCode {
     let upstream = upstream();
     let mut holds = starts(upstream);
 
-    let proxies = [&["--no-sandbox"][..], &[]]
-        .map(|args| on_own_processor(move || Proxy::lowport(upstream, args)));
+    let proxies =
+        [&["--no-sandbox"][..], &[]].map(|args| on_own_processor(move || lowport(upstream, args)));
     println!("{rounds} rounds of {seconds:?}; medians, and the least and the greatest ratio\n");
     println!(
         "       no sandbox us/request  busy   req/s   sandbox us/request  busy   req/s   CPU ratio              req/s ratio"
@@ -80,7 +82,7 @@ fn in_turn(proxies: &[Proxy; 2], via: Via, seconds: Duration, first: bool) -> [R
 fn starts(upstream: u16) -> bool {
     let took: Vec<f64> = (0..STARTS)
         .map(|_| {
-            let proxy = Proxy::lowport(upstream, &["-v"]);
+            let proxy = lowport(upstream, &["-v"]);
             told_micros(&proxy.site.path().join(LOG))
         })
         .collect();

@@ -18,7 +18,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use rounds::{OTHERS, Round, median, on_own_processor, pin, round};
-use support::{Proxy, Site, Via, upstream, write};
+use support::proxy::Proxy;
+use support::site::{Site, Via, write};
+use support::{lowport, upstream};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +39,7 @@ fn main() {
     let upstream = upstream();
     let proxies = [
         on_own_processor(move || nginx(upstream)),
-        on_own_processor(move || Proxy::lowport(upstream, &[])),
+        on_own_processor(move || lowport(upstream, &[])),
     ];
     println!("{rounds} rounds of {seconds:?}; medians, and the least and the greatest ratio\n");
     println!("       nginx us/request  busy  req/s   lowport us/request  busy  req/s   ratio");

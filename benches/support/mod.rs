@@ -5,119 +5,24 @@
     reason = "a bench that cannot be set up has failed"
 )]
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+pub(crate) mod proxy;
+pub(crate) mod site;
+
+use std::net::{Ipv4Addr, TcpListener};
 
 use bytes::Bytes;
-use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
+
+use proxy::Proxy;
+use site::{Site, Via};
 
 /// Bytes of each response's body.
 const BODY: usize = 1024;
 const REQUEST: &[u8] =
     b"GET /x HTTP/1.1\r\nhost: localhost\r\nuser-agent: bench\r\naccept: */*\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
-
-/// How a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Via {
-    /// HTTP/1.1 in plaintext, kept alive
-    Http1,
-    /// The same over TLS 1.3
-    Tls,
-    /// HTTP/2 over TLS 1.3
-    Http2,
-}
-
-impl Via {
-    /// All there are.
-    pub(crate) const ALL: [Self; 3] = [Self::Http1, Self::Tls, Self::Http2];
-
-    /// What it is called in results.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Http1 => "h1",
-            Self::Tls => "tls",
-            Self::Http2 => "h2",
-        }
-    }
-}
-
-/// Where a proxy listens, and the folder with its configuration and `site.pem`.
-pub(crate) struct Site {
-    folder: tempfile::TempDir,
-    certificate: CertificateDer<'static>,
-    /// The port for plaintext
-    pub(crate) http: u16,
-    /// The port for TLS
-    pub(crate) https: u16,
-}
-
-impl Site {
-    /// Two free ports, and a certificate for localhost.
-    pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
-        write(folder.path(), "site.pem", &made.cert.pem());
-        write(folder.path(), "site.key", &made.signing_key.serialize_pem());
-        Self {
-            folder,
-            certificate: made.cert.der().clone(),
-            http: free_port(),
-            https: free_port(),
-        }
-    }
-
-    /// Its folder.
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// A connection in this manner, ready to be asked.
-    pub(crate) async fn connect(&self, via: Via) -> Client {
-        let port = if via == Via::Http1 {
-            self.http
-        } else {
-            self.https
-        };
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-            .await
-            .expect("connected");
-        stream.set_nodelay(true).expect("set");
-        match via {
-            Via::Http1 => Client::Http1(stream),
-            Via::Tls => Client::Tls(Box::new(self.handshake(stream, b"http/1.1").await)),
-            Via::Http2 => {
-                let stream = self.handshake(stream, b"h2").await;
-                let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-                tokio::spawn(connection);
-                Client::Http2(client)
-            }
-        }
-    }
-
-    async fn handshake(&self, stream: TcpStream, alpn: &[u8]) -> TlsStream<TcpStream> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.to_vec()];
-        let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .expect("a handshake")
-    }
-}
 
 /// A connection of any kind; of HTTP/2, clones share it.
 pub(crate) enum Client {
@@ -130,6 +35,21 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// A connection in this manner, ready to be asked.
+    pub(crate) async fn connect(site: &Site, via: Via) -> Self {
+        let stream = site.tcp(via).await.expect("connected");
+        if via == Via::Http1 {
+            return Self::Http1(stream);
+        }
+        let stream = site.handshake(stream, via).await.expect("a handshake");
+        if via == Via::Tls {
+            return Self::Tls(Box::new(stream));
+        }
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        Self::Http2(client)
+    }
+
     /// One request and its whole response.
     pub(crate) async fn ask(&mut self) {
         match self {
@@ -220,88 +140,14 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// What a proxy writes to its standard error, in its folder.
-pub(crate) const LOG: &str = "stderr";
-
-/// A proxy. Ended when dropped.
-pub(crate) struct Proxy {
-    /// Its process
-    pub(crate) child: Child,
-    /// Where it listens
-    pub(crate) site: Site,
-}
-
-impl Proxy {
-    /// Runs lowport with one worker in front of the upstream at this port, and with these arguments.
-    pub(crate) fn lowport(upstream: u16, args: &[&str]) -> Self {
-        let site = Site::new();
-        let config = format!(
-            "[server]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nredirect_to_https = false\nworkers = 1\n\
-             user = \"65534:65534\"\n[log]\naccess = \"off\"\n[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n\
-             [upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\nexpect_user = \"any\"\n[[route]]\nupstream = \"bench\"\n",
-            site.http, site.https
-        );
-        write(site.path(), "lowport.toml", &config);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lowport"));
-        command
-            .args(["run", "-c"])
-            .arg(site.path().join("lowport.toml"))
-            .args(args);
-        Self::start(command, site)
-    }
-
-    /// Runs `command`, which must listen where `site` says.
-    pub(crate) fn start(mut command: Command, site: Site) -> Self {
-        let log = site.path().join(LOG);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).expect("made"))
-            .spawn()
-            .expect("started");
-        let mut proxy = Self { child, site };
-        let patience = Instant::now() + Duration::from_secs(10);
-        for port in [proxy.site.http, proxy.site.https] {
-            while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-                let ended = proxy.child.try_wait().expect("waited");
-                let log = std::fs::read_to_string(&log).unwrap_or_default();
-                assert!(ended.is_none(), "it ended: {log}");
-                assert!(Instant::now() < patience, "it does not listen");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        proxy
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // SIGTERM, so that one with children ends those.
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let patience = Instant::now() + Duration::from_secs(3);
-        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            if Instant::now() > patience {
-                let _ = self.child.kill();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-/// Writes a file that every user can read: a proxy may give its own user up before it does.
-pub(crate) fn write(folder: &Path, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let file = folder.join(name);
-    std::fs::write(&file, text).expect("written");
-    for (path, mode) in [(folder, 0o755), (&file, 0o644)] {
-        let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(path, permissions).expect("permissions");
-    }
-}
-
-fn free_port() -> u16 {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = TcpListener::bind(any).expect("bound");
-    listener.local_addr().expect("an address").port()
+/// lowport with one worker in front of the upstream at this port, run with these arguments.
+pub(crate) fn lowport(upstream: u16, args: &[&str]) -> Proxy {
+    let site = Site::new();
+    let config = format!(
+        "[server]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nredirect_to_https = false\nworkers = 1\n\
+         user = \"65534:65534\"\n[log]\naccess = \"off\"\n[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n\
+         [upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\nexpect_user = \"any\"\n[[route]]\nupstream = \"bench\"\n",
+        site.http, site.https
+    );
+    Proxy::lowport(site, &config, args)
 }

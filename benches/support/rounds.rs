@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::support::{Client, Proxy, Via, runtime};
+use crate::support::proxy::Proxy;
+use crate::support::site::Via;
+use crate::support::{Client, runtime};
 
 const CONNECTIONS: usize = 64;
 /// Requests at the same time on each HTTP/2 connection.
@@ -45,7 +47,7 @@ pub(crate) fn round(proxy: &Proxy, via: Via, seconds: Duration) -> Round {
     runtime().block_on(async {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
-            match proxy.site.connect(via).await {
+            match Client::connect(&proxy.site, via).await {
                 Client::Http2(client) => {
                     clients.extend((0..STREAMS).map(|_| Client::Http2(client.clone())));
                 }
