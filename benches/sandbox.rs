@@ -9,6 +9,8 @@
 //! other, so that whatever else the machine does hurts both: on a busy one take more rounds. Ends with a failure where
 //! the sandbox costs more than it may.
 
+#[path = "support/processor.rs"]
+mod processor;
 #[path = "support/rounds.rs"]
 mod rounds;
 mod support;
@@ -17,7 +19,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rounds::{OTHERS, Round, median, on_own_processor, pin, round};
+use processor::{OTHERS, on_own_processor, pin};
+use rounds::{Round, median, round};
 use support::proxy::{LOG, Proxy};
 use support::site::Via;
 use support::{lowport, upstream};

@@ -10,6 +10,8 @@
 //! both. Compare ratios, not figures of different machines; and where `busy` is low, a proxy sleeps and wakes for each
 //! request, which is dear.
 
+#[path = "support/processor.rs"]
+mod processor;
 #[path = "support/rounds.rs"]
 mod rounds;
 mod support;
@@ -17,7 +19,8 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
-use rounds::{OTHERS, Round, median, on_own_processor, pin, round};
+use processor::{OTHERS, on_own_processor, pin};
+use rounds::{Round, median, round};
 use support::proxy::Proxy;
 use support::site::{Site, Via, write};
 use support::{lowport, upstream};

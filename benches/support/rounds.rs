@@ -3,9 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
-
 use crate::support::proxy::Proxy;
 use crate::support::site::Via;
 use crate::support::{Client, runtime};
@@ -14,9 +11,6 @@ const CONNECTIONS: usize = 64;
 /// Requests at the same time on each HTTP/2 connection.
 const STREAMS: usize = 10;
 const WARM_UP: Duration = Duration::from_millis(300);
-/// Which processor is the proxy's, and which everybody else's.
-const PROXY: usize = 0;
-pub(crate) const OTHERS: usize = 1;
 
 /// What one proxy did in one round.
 #[derive(Clone, Copy)]
@@ -108,21 +102,4 @@ fn cpu(pid: u32) -> Duration {
         }
     }
     sum
-}
-
-/// Starts a process from a thread that is pinned: what it starts inherits that.
-pub(crate) fn on_own_processor(start: impl FnOnce() -> Proxy + Send + 'static) -> Proxy {
-    let started = std::thread::spawn(move || {
-        pin(PROXY);
-        start()
-    });
-    started.join().expect("it started")
-}
-
-/// Keeps this thread on one processor; where there is only one, all share it.
-pub(crate) fn pin(processor: usize) {
-    let mut set = CpuSet::new();
-    if set.set(processor).is_ok() && sched_setaffinity(Pid::from_raw(0), &set).is_err() {
-        eprintln!("processor {processor} is not to be had: not pinned");
-    }
 }

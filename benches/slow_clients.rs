@@ -1,0 +1,167 @@
+//! What clients that behave notice of 4,000 that are slow: with slowhttptest(1) sending heads, sending bodies, and
+//! reading answers little by little, the slowest in a hundred of everybody else's requests beside those without it.
+//!
+//! ```sh
+//! cargo bench --bench slow_clients              # 10 seconds each
+//! cargo bench --bench slow_clients -- 20        # 20 seconds each
+//! ```
+//!
+//! lowport has one processor to itself; all others share another. Ends with a failure where it takes more than twice as
+//! long as without. slowhttptest gives way to the clients that are measured, since it is lowport's time that matters.
+
+#[path = "support/processor.rs"]
+mod processor;
+mod support;
+
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use processor::{OTHERS, on_own_processor, pin};
+use support::proxy::Proxy;
+use support::site::Via;
+use support::{Client, lowport, runtime, upstream};
+
+/// Slow connections at the same time.
+const CONNECTIONS: &str = "4000";
+/// How many of them are opened in a second.
+const RATE: &str = "1000";
+/// The most that a request may take, of what it takes without slow clients.
+const MOST: f64 = 2.0;
+/// Clients that behave, and how long each rests after an answer.
+const CLIENTS: usize = 8;
+const REST: Duration = Duration::from_millis(4);
+/// Of the requests of each, every so-manieth begins a connection.
+const FRESH: u32 = 10;
+
+/// What slowhttptest does slowly, and how it is told to.
+const SLOW: [(&str, &[&str]); 3] = [
+    ("heads", &["-H", "-i", "2"]),
+    ("bodies", &["-B", "-i", "2", "-s", "8192"]),
+    (
+        "reads",
+        &["-X", "-n", "1", "-w", "256", "-y", "512", "-z", "16"],
+    ),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if !args.iter().any(|arg| arg == "--bench") {
+        // `cargo test` runs benches, too.
+        return ExitCode::SUCCESS;
+    }
+    if Command::new("slowhttptest").arg("-h").output().is_err() {
+        eprintln!("\n*** NOT RUN: slow_clients: slowhttptest is not installed ***\n");
+        return ExitCode::SUCCESS;
+    }
+    let seconds = args.iter().find_map(|arg| arg.parse::<u64>().ok());
+    let seconds = Duration::from_secs(seconds.unwrap_or(10).max(1));
+    pin(OTHERS);
+    let upstream = upstream();
+    let proxy = on_own_processor(move || lowport(upstream, &[]));
+    println!("{CONNECTIONS} slow connections, {seconds:?} each; the slowest of 100 requests\n");
+    println!("                 connections   without us   with us   ratio");
+    let mut holds = true;
+    for via in Via::ALL {
+        for (what, args) in SLOW {
+            let without = slowest_of_100(&proxy, via, seconds);
+            let slow = Slow::start(&proxy, via, args, seconds);
+            let most = slow.watch(&proxy);
+            let with = slowest_of_100(&proxy, via, seconds);
+            let most = most.join().expect("counted");
+            drop(slow);
+            let ratio = with.as_secs_f64() / without.as_secs_f64();
+            println!(
+                "{:<6} {what:<8} {most:>12}   {:>10}   {:>7}   {ratio:.2}",
+                via.name(),
+                without.as_micros(),
+                with.as_micros(),
+            );
+            holds &= ratio <= MOST;
+        }
+    }
+    if holds {
+        println!("\nclients that behave are served as before");
+        ExitCode::SUCCESS
+    } else {
+        println!("\nSLOW CLIENTS ARE IN THE WAY OF OTHERS");
+        ExitCode::FAILURE
+    }
+}
+
+/// What 99 in 100 requests take at most.
+fn slowest_of_100(proxy: &Proxy, via: Via, seconds: Duration) -> Duration {
+    let until = Instant::now() + seconds;
+    let clients = async {
+        let clients = (0..CLIENTS).map(|_| asking(proxy, via, until));
+        futures_util::future::join_all(clients).await
+    };
+    let mut times: Vec<Duration> = runtime().block_on(clients).concat();
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+async fn asking(proxy: &Proxy, via: Via, until: Instant) -> Vec<Duration> {
+    let mut client = Client::connect(&proxy.site, via).await;
+    let mut times = Vec::new();
+    for number in 1.. {
+        let begin = Instant::now();
+        if begin >= until {
+            break;
+        }
+        if number % FRESH == 0 {
+            client = Client::connect(&proxy.site, via).await;
+        }
+        client.ask().await;
+        times.push(begin.elapsed());
+        tokio::time::sleep(REST).await;
+    }
+    times
+}
+
+/// slowhttptest at work. Ended when dropped.
+struct Slow(Child);
+
+impl Slow {
+    fn start(proxy: &Proxy, via: Via, args: &[&str], seconds: Duration) -> Self {
+        let url = match via {
+            Via::Http1 => format!("http://127.0.0.1:{}/x", proxy.site.http),
+            _ => format!("https://127.0.0.1:{}/x", proxy.site.https),
+        };
+        let seconds = (seconds.as_secs() + 5).to_string();
+        let child = Command::new("nice")
+            .args(["-n", "19", "slowhttptest", "-c", CONNECTIONS, "-r", RATE])
+            .args(["-l", &seconds, "-u", &url, "-v", "0"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("slowhttptest runs");
+        Self(child)
+    }
+
+    /// Counts for as long as it runs how many connections lowport has at the same time; 0 where only root may.
+    fn watch(&self, proxy: &Proxy) -> std::thread::JoinHandle<usize> {
+        let (tool, lowport) = (self.0.id(), proxy.child.id());
+        std::thread::spawn(move || {
+            let mut most = 0;
+            let runs = |pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                stat.is_ok_and(|stat| !stat.contains(") Z "))
+            };
+            while runs(tool) {
+                let open = std::fs::read_dir(format!("/proc/{lowport}/fd"));
+                most = most.max(open.map_or(0, Iterator::count));
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            most
+        })
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
