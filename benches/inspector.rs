@@ -1,7 +1,6 @@
 //! What it costs to look at the bytes of a request before hyper does, next to what parsing the same head costs.
 //!
-//! `cargo bench --bench vs_nginx` tells what a whole request costs: the share of the strict layer is the first through the
-//! second.
+//! `cargo bench --bench strict` tells its share of a whole request.
 
 use std::hint::black_box;
 

@@ -20,7 +20,8 @@ use site::{Site, Via};
 
 /// Bytes of each response's body.
 const BODY: usize = 1024;
-const REQUEST: &[u8] =
+/// What each request over HTTP/1.1 is.
+pub(crate) const REQUEST: &[u8] =
     b"GET /x HTTP/1.1\r\nhost: localhost\r\nuser-agent: bench\r\naccept: */*\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 

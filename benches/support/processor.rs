@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use crate::support::proxy::Proxy;
 
 /// The proxy's.
-const PROXY: usize = 0;
+pub(crate) const PROXY: usize = 0;
 /// Everybody else's.
 pub(crate) const OTHERS: usize = 1;
 
