@@ -87,9 +87,10 @@ impl Body {
             });
             Hold::Shared(shared, Uploading(task))
         };
-        let mut body = Self {
+        Self {
             hold,
             state: match framing {
+                Framing::Length(0) => State::Done,
                 Framing::Length(length) => State::Length(length),
                 Framing::Chunked => State::Chunked {
                     chunks: Box::new(Chunks::new(HEAD)),
@@ -98,11 +99,7 @@ impl Body {
                 Framing::Close => State::Close,
             },
             keep_alive: keep_alive && framing != Framing::Close,
-        };
-        if framing == Framing::Length(0) {
-            body.state = State::Done;
         }
-        body
     }
 
     /// The response is complete: what is left.

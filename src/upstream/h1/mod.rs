@@ -141,7 +141,7 @@ impl Connection {
         cx: &mut Context<'_>,
         method: &http::Method,
     ) -> Poll<Result<response::Head, Fault>> {
-        // What a response before this one left, and what it left out.
+        // An interim response may have come with what follows it.
         let mut look = !self.read.is_empty();
         loop {
             if look
