@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
 //! | [`linger`], [`patience`], [`body`], [`stream`], [`exec`] | a client's body, how long it is waited for, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`proxy_header`] | what a proxy in front says of a connection before the client does |
 //! | [`http1`], [`http2`] | bytes on the wire: a client's looked at before hyper sees them, and HTTP/1.1 as an upstream speaks it |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
@@ -42,6 +43,7 @@ pub mod patience;
 pub mod policy;
 pub mod privilege;
 pub mod proxy;
+pub mod proxy_header;
 pub mod route;
 pub mod server;
 pub mod snapshot;

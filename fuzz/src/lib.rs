@@ -4,6 +4,7 @@
 //! A target is a file in `fuzz_targets` that calls lowport and one of these. `fuzz/run` builds and runs them.
 
 pub mod fields;
+pub mod introduced;
 pub mod message;
 pub mod pieces;
 pub mod routes;

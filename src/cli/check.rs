@@ -123,6 +123,9 @@ fn listeners(snapshot: &Snapshot) -> Table<1> {
         if name == "http" && snapshot.https_port.is_some() {
             list.push("all redirected to https".to_owned());
         }
+        if server.proxy_protocol {
+            list.push("behind a PROXY header from trusted_proxies".to_owned());
+        }
         table.row([name], list);
     }
     table

@@ -46,13 +46,17 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
                 .help("leave `http` out for port 80, or add a [[certificate]] for port 443"),
         );
     }
-    if table.flag("proxy_protocol") == Some(true) {
-        table.reader.push(Mistake::new(
-            table.key("proxy_protocol"),
-            "`proxy_protocol` is not built yet",
-        ));
-    }
     let trusted = table.list("trusted_proxies", values::network);
+    let proxy_protocol = table.flag("proxy_protocol").unwrap_or(false);
+    if proxy_protocol && (!table.has("trusted_proxies") || table.is_empty_list("trusted_proxies")) {
+        let mistake = Mistake::new(
+            table.key("proxy_protocol"),
+            "`proxy_protocol` needs `trusted_proxies`",
+        );
+        let help = "name the proxies that begin connections with it, such as trusted_proxies = [\"10.0.0.0/8\"]: from anybody else \
+                    it would be a way to be somebody else";
+        table.missing_one(&["trusted_proxies"], mistake.help(help));
+    }
     Server {
         http,
         https,
@@ -66,6 +70,7 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
             None => cores(),
         },
         trusted_proxies: values_of(trusted.unwrap_or_default()),
+        proxy_protocol,
     }
 }
 
@@ -303,8 +308,27 @@ mod tests {
         assert!(!config.server.redirect_to_https);
         assert!(config.server.trusts("10.1.2.3".parse().unwrap()));
         assert!(!config.server.trusts("11.1.2.3".parse().unwrap()));
+        assert!(!config.server.introduces("10.1.2.3".parse().unwrap()));
         assert_eq!(config.log.access, AccessLog::File("/etc/x/./a.log".into()));
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn trusted_proxies_alone_introduce_their_clients() {
+        let server = |lines: &str| parsed(&format!("[server]\n{lines}\n{ROUTE}")).server;
+        let trusted = "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]";
+        let on = server(&format!("proxy_protocol = true\n{trusted}"));
+        for (peer, introduces) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("2001:db8::1", true),
+            ("11.1.2.3", false),
+            ("2001:db9::1", false),
+        ] {
+            let peer = peer.parse().unwrap();
+            assert_eq!(on.introduces(peer), introduces, "{peer}");
+            assert!(!server(trusted).introduces(peer), "{peer}");
+        }
     }
 
     #[test]
@@ -345,7 +369,24 @@ mod tests {
             ),
             ("https = \"0.0.0.0:443\"", "TLS needs a certificate"),
             ("http = []", "there is no address to listen on"),
-            ("proxy_protocol = true", "`proxy_protocol` is not built yet"),
+            (
+                "proxy_protocol = true",
+                "`proxy_protocol` needs `trusted_proxies`",
+            ),
+            (
+                "proxy_protocol = true\ntrusted_proxies = []",
+                "such as trusted_proxies = [\"10.0.0.0/8\"]",
+            ),
+            // Which is all there is to say.
+            (
+                "proxy_protocol = true\ntrusted_proxy = \"10.0.0.0/8\"",
+                "did you mean `trusted_proxies`?",
+            ),
+            (
+                "proxy_protocol = true\ntrusted_proxies = \"10.0.0.0/40\"",
+                "10.0.0.0/40",
+            ),
+            ("proxy_protocol = \"v2\"", "write it without quotes"),
             ("workers = 0", "must be 1 to 1024"),
             ("workers = -1", "must be 1 to 1024"),
             ("workers = \"2\"", "write workers = 2"),

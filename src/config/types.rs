@@ -73,6 +73,8 @@ pub struct Server {
     pub workers: usize,
     /// Peers whose forwarded headers are believed
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether those begin connections with the PROXY protocol; there is at least one then
+    pub proxy_protocol: bool,
 }
 
 impl Server {
@@ -80,6 +82,12 @@ impl Server {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+
+    /// Whether a connection from `peer` begins with a header of the PROXY protocol. It never depends on what comes: whoever
+    /// may choose could be anybody.
+    pub fn introduces(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol && self.trusts(peer)
     }
 }
 

@@ -1,18 +1,31 @@
 //! What is known of a client connection. Made once, when its protocol is known.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Activity, Intake};
+use crate::config::Server;
 use crate::http::forwarded::Client;
+
+/// Where a connection comes from, and where it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The client: the address that it came from, or that a trusted proxy told with the PROXY protocol
+    pub peer: SocketAddr,
+    /// Our address
+    pub local: SocketAddr,
+    /// Whether a proxy should have told who the client is and did not: then `peer` is the proxy, and what it forwards may
+    /// be anybody's
+    pub unnamed: bool,
+}
 
 /// A client connection.
 #[derive(Debug)]
 pub struct Conn {
     /// The client, as the app is told
     pub client: Client,
-    /// The address that the client came from
-    pub peer: SocketAddr,
+    /// Where it comes from
+    pub endpoints: Endpoints,
     /// Whether TLS is spoken
     pub tls: bool,
     /// Whether HTTP/2 is spoken
@@ -24,15 +37,49 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// A connection from `peer` to our address `local`.
-    pub fn new(peer: SocketAddr, local: SocketAddr, tls: bool, h2: bool) -> Self {
+    /// A connection between these.
+    pub fn new(endpoints: Endpoints, tls: bool, h2: bool) -> Self {
         Self {
-            client: Client::new(peer.ip(), tls, local.port()),
-            peer,
+            client: Client::new(endpoints.peer.ip(), tls, endpoints.local.port()),
+            endpoints,
             tls,
             h2,
             activity: Arc::new(Activity::new(h2)),
             intake: Arc::default(),
+        }
+    }
+
+    /// Whether what `ip` says in forwarded fields is believed on this connection. Where it is unnamed nobody is: a proxy
+    /// that passes bytes on passes its clients' claims on, too.
+    pub fn trusts(&self, server: &Server, ip: IpAddr) -> bool {
+        !self.endpoints.unnamed && server.trusts(ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Mistakes, Source, parse};
+
+    #[test]
+    fn nobody_is_believed_on_a_connection_of_nobody() {
+        let text = "[server]\ntrusted_proxies = \"10.0.0.0/8\"\n[[route]]\nrespond = \"\"\n";
+        let source = Source::of_text("lowport.toml", text);
+        let mistakes = Mistakes::new(Arc::clone(&source));
+        let server = parse(&source, &mistakes).server;
+        for (peer, unnamed, trusted) in [
+            ("10.0.0.1:1", false, true),
+            ("[::ffff:10.0.0.1]:1", false, true),
+            ("10.0.0.1:1", true, false),
+            ("192.0.2.7:1", false, false),
+        ] {
+            let endpoints = Endpoints {
+                peer: peer.parse().unwrap(),
+                local: "127.0.0.1:443".parse().unwrap(),
+                unnamed,
+            };
+            let conn = Conn::new(endpoints, true, false);
+            assert_eq!(conn.trusts(&server, endpoints.peer.ip()), trusted, "{peer}");
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Load {
     pub shedding: Episode,
     /// No descriptor is left for a connection to an upstream
     pub exhausted: Episode,
+    /// Trusted proxies do not begin connections with a PROXY header
+    pub unintroduced: Episode,
 }
 
 impl Load {

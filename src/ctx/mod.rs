@@ -9,7 +9,7 @@ mod request;
 mod worker;
 
 pub use activity::{Activity, Overdue};
-pub use conn::Conn;
+pub use conn::{Conn, Endpoints};
 pub use flow::Flow;
 pub use intake::Intake;
 pub use load::{Load, Place};

@@ -34,6 +34,8 @@ counts! {
     Ended = "connections_ended",
     /// Connections past `limits.connections_per_ip`
     RefusedConnection = "connections_refused",
+    /// Connections from trusted proxies that did not begin with a PROXY header, or not in time
+    RefusedIntroduction = "refused_proxy_header",
     /// Times that accepting came to rest
     Rested = "accept_rests",
     /// Requests whose head was complete

@@ -22,7 +22,8 @@ pub(super) fn by_rate(
         return Ok(());
     };
     let server = &snapshot.config.server;
-    let client = origin::client(headers, ctx.conn.client.ip(), |ip| server.trusts(ip));
+    let trusts = |ip| ctx.conn.trusts(server, ip);
+    let client = origin::client(headers, ctx.conn.client.ip(), trusts);
     let taken = snapshot.rates.take(rate, index, client);
     taken.map_err(|wait| ProxyError::RateExceeded {
         rate: rate.to_string(),

@@ -128,8 +128,9 @@ fn rewrite(
     }
     join_cookies(headers);
     let host = headers.get(header::HOST).cloned();
-    let trusted = snapshot.config.server.trusts(ctx.conn.client.ip());
-    forwarded::set(headers, &ctx.conn.client, host.as_ref(), trusted);
+    let client = &ctx.conn.client;
+    let trusted = ctx.conn.trusts(&snapshot.config.server, client.ip());
+    forwarded::set(headers, client, host.as_ref(), trusted);
     if let Some(upgrade) = upgrade {
         upgrade::request(headers, upgrade, || ctx.worker.ids.websocket_key());
         head.method = Method::GET;

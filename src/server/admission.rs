@@ -79,11 +79,11 @@ fn lowest_free(any: impl AsFd) -> Option<RawFd> {
     Some(copy.as_raw_fd())
 }
 
-/// One connection's share of the limits.
+/// One connection among all, and among those of its client where that is known and has a limit.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
-    ip: Option<IpAddr>,
+    _share: Option<Share>,
 }
 
 impl Permit {
@@ -93,20 +93,14 @@ impl Permit {
         ip: IpAddr,
         per_ip: Option<usize>,
     ) -> Option<Self> {
-        let ip = per_ip.map(|_| network(ip));
-        if let (Some(ip), Some(limit)) = (ip, per_ip) {
-            let by_ip = &admission.by_ip;
-            let mut by_ip = by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_ip.entry(ip).or_default();
-            if *count >= limit {
-                return None;
-            }
-            *count += 1;
-        }
+        let share = match per_ip {
+            Some(limit) => Some(Share::take(admission, ip, limit)?),
+            None => None,
+        };
         admission.connections.fetch_add(1, Ordering::Relaxed);
         Some(Self {
             admission: Arc::clone(admission),
-            ip,
+            _share: share,
         })
     }
 }
@@ -114,13 +108,42 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
-        let Some(ip) = self.ip else { return };
+    }
+}
+
+/// One connection among those of its client.
+#[derive(Debug)]
+pub(super) struct Share {
+    admission: Arc<Admission>,
+    ip: IpAddr,
+}
+
+impl Share {
+    /// For a client at `ip`; `None` where it has `limit` already, or those of its network have.
+    pub(super) fn take(admission: &Arc<Admission>, ip: IpAddr, limit: usize) -> Option<Self> {
+        let ip = network(ip);
+        let by_ip = &admission.by_ip;
+        let mut by_ip = by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_ip.entry(ip).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Self {
+            admission: Arc::clone(admission),
+            ip,
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
         let by_ip = &self.admission.by_ip;
         let mut by_ip = by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_ip.get_mut(&ip) {
+        if let Some(count) = by_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
-                by_ip.remove(&ip);
+                by_ip.remove(&self.ip);
             }
         }
     }

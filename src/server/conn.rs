@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,14 +14,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::streams::Streams;
 use super::watched::{Eye, Watched};
 use super::worker::Client;
-use crate::ctx::{Conn, Overdue, Worker};
+use crate::ctx::{Conn, Endpoints, Overdue, Worker};
 use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
 use crate::http2::{Gauge, Misuse};
@@ -45,33 +44,37 @@ const PLAINTEXT_ON_TLS: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
     content-length: 55\r\n\r\nThis port speaks TLS: use https:// instead of http://.\n";
 
-/// Serves one client until it is done.
-pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, tls: bool) {
-    let snapshot = worker.snapshot();
-    let Some((stream, h2)) = open(stream, tls, &snapshot).await else {
-        return;
-    };
-    let (h2, head) = match h2 {
-        Some(h2) => (h2, Bytes::new()),
-        None => return sniffed(worker, client, stream, &snapshot).await,
-    };
-    let conn = Rc::new(Conn::new(client.peer, client.local, true, h2));
-    speak(worker, client, conn, stream, head, &snapshot).await;
+/// A connection of which nothing that is the client's has been read.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) stream: TcpStream,
+    /// Whether TLS is to be spoken
+    pub(super) tls: bool,
+    pub(super) endpoints: Endpoints,
+    /// When it was accepted: the time for whatever it begins with counts from here
+    pub(super) since: Instant,
 }
 
-/// The handshake, if there is one, and whether it chose HTTP/2; plaintext leaves that open.
-async fn open(
-    mut stream: TcpStream,
-    tls: bool,
-    snapshot: &Snapshot,
-) -> Option<(Stream, Option<bool>)> {
-    let config = match (&snapshot.keys.tls, tls) {
-        (_, false) => return Some((Stream::Tcp(stream), None)),
-        (Some(config), true) => Arc::clone(config),
-        (None, true) => {
-            let _ = stream.shutdown().await;
-            return None;
-        }
+/// Serves one client until it is done.
+pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newcomer) {
+    let snapshot = worker.snapshot();
+    if !newcomer.tls {
+        return sniffed(worker, client, newcomer, &snapshot).await;
+    }
+    let endpoints = newcomer.endpoints;
+    let Some((stream, h2)) = open(newcomer, &snapshot).await else {
+        return;
+    };
+    let conn = Rc::new(Conn::new(endpoints, true, h2));
+    speak(worker, client, conn, stream, Bytes::new(), &snapshot).await;
+}
+
+/// The handshake, and whether it chose HTTP/2.
+async fn open(newcomer: Newcomer, snapshot: &Snapshot) -> Option<(Stream, bool)> {
+    let mut stream = newcomer.stream;
+    let Some(config) = snapshot.keys.tls.clone() else {
+        let _ = stream.shutdown().await;
+        return None;
     };
     let limit = snapshot.config.timeouts.tls_handshake;
     let handshake = async {
@@ -83,10 +86,10 @@ async fn open(
         }
         TlsAcceptor::from(config).accept(stream).await.map(Some)
     };
-    match timeout(limit, handshake).await {
+    match timeout_at(newcomer.since + limit, handshake).await {
         Ok(Ok(Some(stream))) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Some((Stream::TlsServer(Box::new(stream)), Some(h2)))
+            Some((Stream::TlsServer(Box::new(stream)), h2))
         }
         Ok(Ok(None)) => None,
         Ok(Err(error)) => {
@@ -112,16 +115,12 @@ async fn refuse_plaintext(stream: &mut TcpStream) {
 }
 
 /// Answers a client that has too many connections already, and ends this one.
-pub(super) async fn turn_away(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
-) {
-    let (mut stream, mut head) = (Stream::Tcp(stream), BytesMut::with_capacity(1024));
+pub(super) async fn turn_away(worker: Rc<Worker>, newcomer: Newcomer) {
+    let mut stream = Stream::Tcp(newcomer.stream);
+    let mut head = BytesMut::with_capacity(1024);
     let asked = timeout(linger::PATIENCE, stream.read_buf(&mut head)).await;
     if asked.is_ok_and(|read| read.is_ok_and(|count| count > 0)) {
-        let conn = Conn::new(peer, local, false, false);
+        let conn = Conn::new(newcomer.endpoints, false, false);
         refuse(
             &worker,
             &conn,
@@ -134,7 +133,8 @@ pub(super) async fn turn_away(
 }
 
 /// Plaintext: HTTP/2 with prior knowledge is told by its preface (RFC 9113 section 3.4).
-async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, snapshot: &Snapshot) {
+async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newcomer, snapshot: &Snapshot) {
+    let (endpoints, mut stream) = (newcomer.endpoints, Stream::Tcp(newcomer.stream));
     let mut head = BytesMut::with_capacity(1024);
     let sniff = async {
         while head.len() < PREFACE.len() && PREFACE.starts_with(&head) {
@@ -145,35 +145,36 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, sna
         Ok::<_, io::Error>(())
     };
     let limit = snapshot.config.timeouts.request_head;
-    let drain = async {
-        poll_fn(|cx| {
-            if client.draining(cx) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-        tokio::time::sleep(GOODBYE).await;
-        Ok(Err(io::ErrorKind::Interrupted.into()))
-    };
     let sniffed = tokio::select! {
         biased;
-        sniffed = timeout(limit, sniff) => sniffed,
-        drained = drain => drained,
+        sniffed = timeout_at(newcomer.since + limit, sniff) => sniffed,
+        () = drained(&client) => return,
     };
     match sniffed {
         Ok(Ok(())) => {
             let h2 = head.starts_with(PREFACE);
-            let conn = Rc::new(Conn::new(client.peer, client.local, false, h2));
+            let conn = Rc::new(Conn::new(endpoints, false, h2));
             speak(worker, client, conn, stream, head.freeze(), snapshot).await;
         }
         Ok(Err(_)) => {}
         Err(_) => {
-            let conn = Conn::new(client.peer, client.local, false, false);
+            let conn = Conn::new(endpoints, false, false);
             time_out(&worker, &conn, &mut stream, &head).await;
         }
     }
+}
+
+/// Returns when a connection that has not begun to speak has had its time in a worker that drains.
+pub(super) async fn drained(client: &Client) {
+    poll_fn(|cx| {
+        if client.draining(cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    tokio::time::sleep(GOODBYE).await;
 }
 
 /// Ends a connection whose request did not arrive in time. One that never began is told nothing: browsers connect on

@@ -3,6 +3,7 @@
 mod admission;
 mod conn;
 mod farewell;
+mod introduction;
 mod streams;
 mod watched;
 mod worker;

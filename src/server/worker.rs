@@ -16,12 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, error, warn};
 
-use super::admission::{Admission, Full, Permit};
-use super::conn;
-use crate::ctx::{self, Load};
+use super::admission::{Admission, Full, Permit, Share};
+use super::conn::{self, Newcomer};
+use super::introduction;
+use crate::config::Config;
+use crate::ctx::{self, Endpoints, Load};
 use crate::observe::{Count, Counters, LogBuffer, LogSink};
 use crate::privilege::Witness;
 use crate::snapshot::Snapshot;
@@ -299,33 +301,63 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let per_ip = {
+        let (introduced, per_ip) = {
             let config = &self.worker.live.load().config;
-            let limit = config.limits.connections_per_ip;
-            // A proxy in front of this one brings everybody's.
-            limit.filter(|_| !config.server.trusts(peer.ip()))
+            let introduced = config.server.introduces(peer.ip());
+            (introduced, per_ip(config, peer))
+        };
+        let newcomer = Newcomer {
+            stream,
+            tls: self.tls,
+            endpoints: Endpoints {
+                peer,
+                local,
+                unnamed: false,
+            },
+            since: Instant::now(),
         };
         let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
-            return self.turn_away(stream, peer, local);
+            return self.turn_away(newcomer);
         };
         // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
+        let _ = newcomer.stream.set_nodelay(true);
         self.worker.counters.add(Count::Accepted);
-        let client = self.clients.add(&self.worker, peer, local, permit);
-        tokio::task::spawn_local(conn::serve(
-            Rc::clone(&self.worker),
-            client,
-            stream,
-            self.tls,
-        ));
+        let client = self.clients.add(&self.worker, permit);
+        if introduced {
+            tokio::task::spawn_local(Rc::clone(self).introduce(client, newcomer));
+        } else {
+            tokio::task::spawn_local(conn::serve(Rc::clone(&self.worker), client, newcomer));
+        }
+    }
+
+    /// Serves whoever a trusted proxy says that the connection is from.
+    async fn introduce(self: Rc<Self>, client: Rc<Client>, mut newcomer: Newcomer) {
+        let heard = introduction::hear(&self.worker, &client, &mut newcomer).await;
+        let Some(header) = heard else { return };
+        let mut share = None;
+        if let Some(peer) = header.client {
+            newcomer.endpoints.peer = peer;
+            let per_ip = per_ip(&self.worker.live.load().config, peer);
+            if let Some(limit) = per_ip {
+                share = Share::take(&self.admission, peer.ip(), limit);
+                if share.is_none() {
+                    return self.turn_away(newcomer);
+                }
+            }
+        } else {
+            newcomer.endpoints.unnamed = true;
+        }
+        conn::serve(Rc::clone(&self.worker), client, newcomer).await;
+        drop(share);
     }
 
     /// A few are told why; those of TLS would have to be shaken hands with first.
-    fn turn_away(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+    fn turn_away(&self, newcomer: Newcomer) {
+        let peer = newcomer.endpoints.peer;
         debug!(%peer, "connection refused: limits.connections_per_ip reached");
         if self.tls || self.turning_away.get() >= TURNING_AWAY {
             return self.worker.counters.add(Count::RefusedConnection);
@@ -333,10 +365,16 @@ impl Door {
         let (worker, turning_away) = (Rc::clone(&self.worker), Rc::clone(&self.turning_away));
         turning_away.set(turning_away.get() + 1);
         tokio::task::spawn_local(async move {
-            conn::turn_away(worker, stream, peer, local).await;
+            conn::turn_away(worker, newcomer).await;
             turning_away.set(turning_away.get() - 1);
         });
     }
+}
+
+/// How many connections `peer` may have; `None` for no limit. A proxy in front of this one brings everybody's.
+fn per_ip(config: &Config, peer: SocketAddr) -> Option<usize> {
+    let limit = config.limits.connections_per_ip;
+    limit.filter(|_| !config.server.trusts(peer.ip()))
 }
 
 /// The connections of one worker.
@@ -348,21 +386,13 @@ struct Clients {
 }
 
 impl Clients {
-    fn add(
-        &self,
-        worker: &ctx::Worker,
-        peer: SocketAddr,
-        local: SocketAddr,
-        permit: Permit,
-    ) -> Rc<Client> {
+    fn add(&self, worker: &ctx::Worker, permit: Permit) -> Rc<Client> {
         let mut list = self.list.borrow_mut();
         if list.len() == list.capacity() {
             list.retain(|client| client.strong_count() > 0);
         }
         self.live.set(self.live.get() + 1);
         let client = Rc::new(Client {
-            peer,
-            local,
             draining: Rc::clone(&self.draining),
             waker: RefCell::new(None),
             live: Rc::clone(&self.live),
@@ -390,8 +420,6 @@ impl Clients {
 /// A client connection as its worker knows it; it counts for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
     draining: Rc<Cell<bool>>,
     waker: RefCell<Option<Waker>>,
     live: Rc<Cell<usize>>,

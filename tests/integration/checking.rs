@@ -206,3 +206,22 @@ fn explain_knows_the_redirect_and_the_404_and_reads_no_certificate() {
     let error = failed(&run(&["explain", "a.test", "-c", &file]), CONFIG);
     assert!(error.contains("this route does nothing"), "{error}");
 }
+
+#[test]
+fn a_check_tells_that_proxies_begin_with_a_header() {
+    let lines = |more: &str| {
+        let (folder, file) = config(&format!(
+            "{}{more}\n[[certificate]]\ncert = \"a.pem\"\nkey = \"a.key\"\n[[route]]\nrespond = \"x\"\n",
+            server(port(), port())
+        ));
+        certs::write(folder.path(), "a", &["a.test"]);
+        let told = done(&run(&["check", "-c", &file]));
+        told.matches("behind a PROXY header from trusted_proxies")
+            .count()
+    };
+    assert_eq!(lines("trusted_proxies = \"10.0.0.0/8\""), 0);
+    assert_eq!(
+        lines("trusted_proxies = \"10.0.0.0/8\"\nproxy_protocol = true"),
+        2
+    );
+}

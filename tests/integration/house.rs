@@ -5,7 +5,14 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A module imports from lower floors only; those that share one are blind to each other.
 const FLOORS: &[&[&str]] = &[
-    &["exec", "linger", "patience", "stream", "http"],
+    &[
+        "exec",
+        "linger",
+        "patience",
+        "proxy_header",
+        "stream",
+        "http",
+    ],
     &["http1", "http2"],
     &["error"],
     &["body"],

@@ -21,6 +21,7 @@ mod least;
 mod lifecycle;
 mod load;
 mod privilege;
+mod proxies;
 mod refusals;
 mod regression;
 mod routing;

@@ -86,7 +86,7 @@ impl Frames {
         Self::over(over.connect(lowport, b"h2"), &settings)
     }
 
-    fn over(io: Box<dyn Stream>, settings: &[(u16, u32)]) -> Self {
+    pub(crate) fn over(io: Box<dyn Stream>, settings: &[(u16, u32)]) -> Self {
         let mut frames = Self {
             io,
             seen: Vec::new(),

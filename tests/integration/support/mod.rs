@@ -10,6 +10,7 @@ pub(crate) mod browser;
 pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod frames;
+pub(crate) mod haproxy;
 // It knows the registers of these.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod inject;

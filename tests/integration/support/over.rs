@@ -20,10 +20,22 @@ impl<T: Read + Write + Send> Stream for T {}
 impl Over {
     /// Connects to the port that speaks so; over TLS, `alpn` is what the client says that it speaks.
     pub(crate) fn connect(self, lowport: &Lowport, alpn: &[u8]) -> Box<dyn Stream> {
+        self.behind(raw::connect(self.port(lowport)), alpn)
+    }
+
+    /// The port that speaks so.
+    pub(crate) fn port(self, lowport: &Lowport) -> u16 {
         match self {
-            Self::Plain => Box::new(raw::connect(lowport.http)),
+            Self::Plain => lowport.http,
+            Self::Tls => lowport.https,
+        }
+    }
+
+    /// The same over a connection to that port on which something else has been said first.
+    pub(crate) fn behind(self, stream: TcpStream, alpn: &[u8]) -> Box<dyn Stream> {
+        match self {
+            Self::Plain => Box::new(stream),
             Self::Tls => {
-                let stream = raw::connect(lowport.https);
                 let name = "localhost".try_into().expect("a name");
                 let session = rustls::ClientConnection::new(certs::client(&[alpn]), name);
                 let session = session.expect("a session");

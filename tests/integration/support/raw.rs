@@ -1,8 +1,10 @@
 //! Bytes as they are: an upstream that records what it was sent and answers with what it is told, and a client.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, until};
 
@@ -98,6 +100,18 @@ pub(crate) fn connect(port: u16) -> TcpStream {
     stream.set_nodelay(true).expect("set");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream
+}
+
+/// The same from another address of this machine, 127.0.0.2.
+pub(crate) fn connect_from_elsewhere(port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let near = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+    socket.bind(&near.into()).expect("bound");
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    socket.connect(&far.into()).expect("connected");
+    socket.set_tcp_nodelay(true).expect("set");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.into()
 }
 
 /// Whatever comes until the other side closes.

@@ -1,7 +1,7 @@
 //! Limits: whoever goes past one is told which, finds it in the log, and harms nobody else.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use bytes::Bytes;
 
@@ -13,18 +13,6 @@ use crate::support::recorder::Recorder;
 use crate::support::{Lowport, PATIENCE, client, until};
 
 const HELLO: &str = "[[route]]\nrespond = \"hello\"\n";
-
-/// A connection from another address of this machine.
-fn from_elsewhere(port: u16) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let socket = socket.expect("a socket");
-    let near = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
-    socket.bind(&near.into()).expect("bound");
-    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    socket.connect(&far.into()).expect("connected");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    socket.into()
-}
 
 fn ask(stream: &mut TcpStream) -> String {
     write!(
@@ -160,7 +148,7 @@ fn whoever_asks_too_often_is_told_when_to_come_again() {
     }
     lowport.wait_for("reason=\"more requests than limits.request_rate (2/h, 2 at once)\"");
     assert_eq!(recorder.requests().len(), 1, "the app is not asked");
-    let mut other = from_elsewhere(lowport.http);
+    let mut other = raw::connect_from_elsewhere(lowport.http);
     assert_eq!(statuses(&ask(&mut other)), [200], "another client");
 }
 
@@ -310,7 +298,7 @@ fn a_client_with_too_many_connections_is_told_and_others_come_in() {
     for port in [lowport.https, lowport.http] {
         assert_eq!(raw::read_all(&mut raw::connect(port)), "");
     }
-    let mut other = from_elsewhere(lowport.http);
+    let mut other = raw::connect_from_elsewhere(lowport.http);
     assert_eq!(statuses(&ask(&mut other)), [200], "another client");
     inside.pop();
     until("a place", || {
