@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Activity, Intake};
 use crate::http::forwarded::Client;
@@ -34,5 +35,22 @@ impl Conn {
             activity: Arc::new(Activity::new(h2)),
             intake: Arc::default(),
         }
+    }
+
+    /// Whether no request has come yet.
+    pub fn is_new(&self) -> bool {
+        self.intake.begun() == 0
+    }
+
+    /// For how long the client has had nothing to be answered: since its last request or, where nothing at all has come
+    /// over TLS, since it was shaken hands with. `None` where it has, or is about to be refused.
+    pub fn quiet(&self) -> Option<Duration> {
+        if self.intake.refusal().is_some() || self.activity.misuse().is_some() {
+            return None;
+        }
+        if self.tls && !self.h2 && self.is_new() && self.activity.moved() == 0 {
+            return Some(self.activity.age());
+        }
+        self.activity.idle()
     }
 }

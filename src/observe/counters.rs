@@ -36,6 +36,8 @@ counts! {
     RefusedConnection = "connections_refused",
     /// Times that accepting came to rest
     Rested = "accept_rests",
+    /// Idle connections that were ended for new ones
+    MadeRoom = "closed_for_room",
     /// Requests whose head was complete
     Requests = "requests",
     /// Responses of each class; tunnels are 101

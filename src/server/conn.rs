@@ -19,9 +19,9 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
+use super::clients::{Client, Told};
 use super::streams::Streams;
 use super::watched::{Eye, Watched};
-use super::worker::Client;
 use crate::ctx::{Conn, Overdue, Worker};
 use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
@@ -48,7 +48,12 @@ const PLAINTEXT_ON_TLS: &[u8] =
 /// Serves one client until it is done.
 pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStream, tls: bool) {
     let snapshot = worker.snapshot();
-    let Some((stream, h2)) = open(stream, tls, &snapshot).await else {
+    let opened = tokio::select! {
+        biased;
+        opened = open(&client, stream, tls, &snapshot) => opened,
+        () = client.unheard() => None,
+    };
+    let Some((stream, h2)) = opened else {
         return;
     };
     let (h2, head) = match h2 {
@@ -61,6 +66,7 @@ pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStr
 
 /// The handshake, if there is one, and whether it chose HTTP/2; plaintext leaves that open.
 async fn open(
+    client: &Client,
     mut stream: TcpStream,
     tls: bool,
     snapshot: &Snapshot,
@@ -77,7 +83,9 @@ async fn open(
     let handshake = async {
         // Before rustls looks: it would send an alert, which nobody could read as the beginning of an answer.
         let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first[0].is_ascii_graphic() {
+        let heard = stream.peek(&mut first).await?;
+        client.hear();
+        if heard == 1 && first[0].is_ascii_graphic() {
             refuse_plaintext(&mut stream).await;
             return Ok(None);
         }
@@ -141,26 +149,25 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, mut stream: Stream, sna
             if stream.read_buf(&mut head).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             }
+            client.hear();
         }
         Ok::<_, io::Error>(())
     };
     let limit = snapshot.config.timeouts.request_head;
     let drain = async {
-        poll_fn(|cx| {
-            if client.draining(cx) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+        poll_fn(|cx| match client.told(cx) {
+            Told::Drain => Poll::Ready(()),
+            Told::Nothing | Told::MakeRoom => Poll::Pending,
         })
         .await;
         tokio::time::sleep(GOODBYE).await;
-        Ok(Err(io::ErrorKind::Interrupted.into()))
     };
+    let gone = |()| Ok(Err(io::ErrorKind::Interrupted.into()));
     let sniffed = tokio::select! {
         biased;
         sniffed = timeout(limit, sniff) => sniffed,
-        drained = drain => drained,
+        drained = drain => gone(drained),
+        unheard = client.unheard() => gone(unheard),
     };
     match sniffed {
         Ok(Ok(())) => {
@@ -203,6 +210,7 @@ async fn speak(
     head: Bytes,
     snapshot: &Snapshot,
 ) {
+    client.speaks(&conn);
     let limits = &snapshot.config.limits;
     let eye = if conn.h2 {
         Eye::Http2(Gauge::new())
@@ -218,6 +226,7 @@ async fn speak(
         head,
         Arc::clone(&conn.activity),
         Arc::clone(&conn.intake),
+        Arc::clone(&client.seat),
         eye,
     ));
     let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
@@ -286,6 +295,13 @@ async fn speak(
                     }
                 }
             }
+            // Nothing was said that could be lost.
+            End::MadeRoom => {
+                if let Some(parts) = serving.into_parts() {
+                    let (mut stream, _) = parts.io.into_inner().into_parts();
+                    let _ = timeout(GOODBYE, stream.shutdown()).await;
+                }
+            }
             _ => {
                 if let End::Malformed(why) = &end {
                     proxy::refused(&worker, &conn, why);
@@ -330,6 +346,8 @@ enum End {
     HeadTimeout,
     IdleTimeout,
     WriteTimeout,
+    /// Over HTTP/1, for somebody else
+    MadeRoom,
 }
 
 impl End {
@@ -360,6 +378,7 @@ fn report(worker: &Worker, end: End) {
         End::Malformed(reason) => debug!(reason, "request refused"),
         End::Misused(misuse) => debug!(reason = misuse.why(), "client connection cut off"),
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
+        End::MadeRoom => debug!("client connection closed to make room"),
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
         End::WriteTimeout => debug!("client read nothing for timeouts.response_write_idle"),
@@ -406,15 +425,23 @@ async fn drive(
             return Poll::Ready(End::Refused(refusal));
         }
         // Only now: a connection that had not read its first request yet would end without it.
-        if (client.draining(cx) || conn.intake.begun() >= most) && !leaving {
+        let told = client.told(cx);
+        if (told != Told::Nothing || conn.intake.begun() >= most) && !leaving {
             leaving = true;
-            if let Poll::Ready(result) = poll(cx, Say::GoAway) {
-                return Poll::Ready(End::of(conn, result));
+            let spare = told == Told::MakeRoom && !conn.h2 && conn.quiet().is_some();
+            match poll(cx, Say::GoAway) {
+                // hyper would wait for the first request of one that has asked nothing yet.
+                _ if spare => return Poll::Ready(End::MadeRoom),
+                Poll::Ready(result) => return Poll::Ready(End::of(conn, result)),
+                Poll::Pending => {}
             }
             if conn.h2 {
                 still = Some(conn.activity.moved());
                 sleep.as_mut().reset(Instant::now() + STILL);
             }
+        }
+        if leaving && client.has_made_room() && conn.quiet().is_none() {
+            client.stay();
         }
         if conn.activity.misuse().is_some() && !cut {
             cut = true;

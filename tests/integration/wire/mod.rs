@@ -8,6 +8,7 @@ mod h2_frames;
 mod h2_requests;
 mod limits;
 mod overload;
+mod places;
 mod requests;
 mod responses;
 mod time;
