@@ -70,6 +70,8 @@ counts! {
     Aborted = "client_aborted",
     /// Past `limits.requests_in_flight`
     Shed = "shed",
+    /// Past `limits.memory`
+    ShedMemory = "shed_memory",
     /// No descriptor was left for a connection to an upstream
     Exhausted = "out_of_descriptors",
     /// Clients that did not read their response for `timeouts.response_write_idle`
@@ -105,6 +107,7 @@ impl Count {
             ProxyError::BodyTimeout(_) | ProxyError::BodySlow(_) => Self::RefusedSlow,
             ProxyError::BodyAborted => Self::Aborted,
             ProxyError::Overloaded(_) => Self::Shed,
+            ProxyError::OutOfMemory(_) => Self::ShedMemory,
             ProxyError::OutOfDescriptors(_) => Self::Exhausted,
             ProxyError::Connect(_) => Self::UpstreamConnect,
             ProxyError::ConnectTimeout(_) => Self::UpstreamConnectTimeout,

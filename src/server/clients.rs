@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::admission::Permit;
 use crate::ctx::{self, Conn};
 use crate::observe::{Count, Counters};
@@ -29,6 +31,8 @@ pub(super) struct Clients {
     list: RefCell<Vec<Weak<Client>>>,
     live: Rc<Cell<usize>>,
     spare: RefCell<Spare>,
+    /// Told when one comes
+    pub(super) came: Notify,
 }
 
 /// What the last look found.
@@ -77,6 +81,7 @@ impl Clients {
             live: Rc::clone(&self.live),
         });
         list.push(Rc::downgrade(&client));
+        self.came.notify_one();
         client
     }
 

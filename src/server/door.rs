@@ -77,6 +77,7 @@ async fn accept(listener: Rc<TcpListener>, door: Rc<Door>) {
                 let scarce = admission.is_scarce(&stream);
                 door.waiting.replace(Some((stream, peer)));
                 door.find_room().await;
+                door.slow_down().await;
                 door.let_in();
                 if scarce {
                     door.tell(|| warn!("descriptors run out: accepting rests"));
@@ -156,6 +157,15 @@ impl Door {
             made = 0;
             let waiting = self.admission.wait();
             let _ = timeout(REST, waiting.ask()).await;
+        }
+    }
+
+    /// Takes a moment over each client where there is much too little memory. Not more: who asks whether all is well is one of
+    /// them.
+    async fn slow_down(&self) {
+        if let Some(limit) = self.worker.load.overflows() {
+            self.tell(|| warn!("limits.memory ({limit} bytes) passed by an eighth: accepting rests after each client"));
+            sleep(REST).await;
         }
     }
 

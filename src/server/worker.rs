@@ -17,9 +17,10 @@ use tracing::error;
 use super::admission::Admission;
 use super::clients::Clients;
 use super::door::{Accepting, BATCH, Door};
+use crate::config::{Config, Memory};
 use crate::ctx::{self, Load};
-use crate::observe::{Counters, LogBuffer, LogSink};
-use crate::privilege::Witness;
+use crate::observe::{Counters, Footprint, LogBuffer, LogSink};
+use crate::privilege::{self, Witness};
 use crate::snapshot::Snapshot;
 
 /// How often idle connections to peers are looked through.
@@ -28,6 +29,11 @@ const SWEEP: Duration = Duration::from_secs(5);
 const LOG_DELAY: Duration = Duration::from_millis(50);
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// How often memory is looked at.
+const WEIGHING: Duration = Duration::from_millis(250);
+/// Idle connections that one worker ends at a time where memory is short.
+const LIGHTER: usize = 64;
 
 /// What all workers share, none of it on the request path.
 #[derive(Debug)]
@@ -38,11 +44,17 @@ pub struct Shared {
     pub log: LogSink,
     load: Arc<Load>,
     admission: Arc<Admission>,
+    footprint: Option<Footprint>,
 }
 
 impl Shared {
-    /// Nothing connected yet. `descriptors` is how many may be open.
-    pub fn new(live: Arc<ArcSwap<Snapshot>>, log: LogSink, descriptors: u64) -> Self {
+    /// Nothing connected yet. `descriptors` is how many may be open; without a `footprint` memory has no limit.
+    pub fn new(
+        live: Arc<ArcSwap<Snapshot>>,
+        log: LogSink,
+        descriptors: u64,
+        footprint: Option<Footprint>,
+    ) -> Self {
         let config = &live.load_full().config;
         let (workers, listeners) = (config.server.workers, config.listeners().count());
         Self {
@@ -50,7 +62,28 @@ impl Shared {
             log,
             load: Arc::default(),
             admission: Arc::new(Admission::new(descriptors, workers, listeners)),
+            footprint,
         }
+    }
+
+    /// Bytes of memory that there may be, where they can be counted.
+    fn memory(&self) -> Option<u64> {
+        let footprint = self.footprint.as_ref()?;
+        match self.live.load().config.limits.memory {
+            Memory::Share(percent) => footprint.share(percent),
+            Memory::Bytes(limit) => Some(limit),
+            Memory::Any => None,
+        }
+    }
+
+    /// Whether memory is to be looked at, if only since it was short before a reload.
+    fn is_weighed(&self) -> bool {
+        self.memory().is_some() || self.load.heavy().is_some()
+    }
+
+    /// Whether `config` has a limit that cannot be kept.
+    pub fn cannot_keep(&self, config: &Config) -> bool {
+        self.footprint.is_none() && matches!(config.limits.memory, Memory::Bytes(_))
     }
 }
 
@@ -137,6 +170,11 @@ async fn run(
     let mut drained = tokio::time::interval(DRAIN_LOOK);
     let mut draining = false;
     tokio::task::spawn_local(flush(Rc::clone(&worker)));
+    tokio::task::spawn_local(keep_light(
+        Arc::clone(&shared),
+        Rc::clone(&worker),
+        Rc::clone(&clients),
+    ));
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -164,6 +202,44 @@ async fn run(
         }
     }
     log.flush();
+}
+
+/// Looks at memory every now and then, as long as anybody is there.
+async fn keep_light(shared: Arc<Shared>, worker: Rc<ctx::Worker>, clients: Rc<Clients>) {
+    loop {
+        if clients.is_empty() && worker.tunnels() == 0 && shared.load.heavy().is_none() {
+            clients.came.notified().await;
+        }
+        if shared.is_weighed() {
+            sleep(WEIGHING).await;
+            weigh(&shared, &clients);
+        } else {
+            // A reload may set a limit.
+            sleep(SWEEP).await;
+        }
+    }
+}
+
+/// Looks at how much memory there is, and where it is too much ends idle connections and gives back what they had.
+fn weigh(shared: &Shared, clients: &Clients) {
+    let limit = shared.memory();
+    // What is not known is no reason to turn anybody away.
+    let resident = || shared.footprint.as_ref()?.resident().ok();
+    let mut now = resident();
+    let much = shared.load.heavy().is_some() || limit.is_some() && now >= limit;
+    if much {
+        privilege::give_memory_back();
+        now = resident();
+    }
+    shared.load.weigh(now.unwrap_or(0), limit);
+    if shared.load.heavy().is_none() {
+        return;
+    }
+    for _ in 0..LIGHTER {
+        if !clients.make_room() {
+            break;
+        }
+    }
 }
 
 /// Ends idle connections for clients that wait at other workers' doors.

@@ -7,6 +7,7 @@ mod h2_answers;
 mod h2_frames;
 mod h2_requests;
 mod limits;
+mod memory;
 mod overload;
 mod places;
 mod requests;

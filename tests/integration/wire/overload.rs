@@ -56,7 +56,7 @@ pub(super) fn answered(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-fn exchange(lowport: &Lowport, path: &str) -> String {
+pub(super) fn exchange(lowport: &Lowport, path: &str) -> String {
     let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     raw::exchange(lowport.http, head)
 }
