@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::EXIT_CONFIG;
 use super::sandbox;
 use crate::child::{AppSpec, Reaper, Supervisor};
-use crate::config::{self, App, Config, Memory, Mistake, Mistakes, Sandbox, Source, User};
+use crate::config::{self, App, Config, Mistake, Mistakes, Sandbox, Source, User};
 use crate::observe::{Footprint, LogSink};
 use crate::privilege::{
     self, Adopted, Bound, Broker, Identity, Inherited, Inquirer, Lesser, Mode, Notify, OneThread,
@@ -178,12 +178,8 @@ impl Boot {
             processes: processes.clone(),
         };
         let witnesses: Vec<Witness> = (0..workers).map(witness).collect();
-        let footprint = match (Footprint::open(), snapshot.config.limits.memory) {
-            (Err(error), Memory::Bytes(_)) => {
-                return Err(Failed::running("limits.memory cannot be kept", &error));
-            }
-            (footprint, _) => footprint.ok(),
-        };
+        let footprint = Footprint::open()
+            .map_err(|error| Failed::running("memory cannot be counted", &error))?;
         let walls = match needs {
             Some(needs) => Walls::put_on(needs, tried, sandbox)
                 .map_err(|error| Failed::running("the sandbox", &error))?,

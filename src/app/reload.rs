@@ -83,9 +83,6 @@ impl Reloader {
         for what in needs_restart(&self.shared.live.load().config, &next.config) {
             warn!("{what} has changed: that takes a restart");
         }
-        if self.shared.cannot_keep(&next.config) {
-            warn!("limits.memory cannot be kept: there was no /proc at start");
-        }
         let log = &next.config.log;
         if !self.shared.log.needs_file(log) {
             self.shared.log.configure(log, None);

@@ -17,7 +17,7 @@ use tracing::error;
 use super::admission::Admission;
 use super::clients::Clients;
 use super::door::{Accepting, BATCH, Door};
-use crate::config::{Config, Memory};
+use crate::config::Memory;
 use crate::ctx::{self, Load};
 use crate::observe::{Counters, Footprint, LogBuffer, LogSink};
 use crate::privilege::{self, Witness};
@@ -29,7 +29,6 @@ const SWEEP: Duration = Duration::from_secs(5);
 const LOG_DELAY: Duration = Duration::from_millis(50);
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
-
 /// How often memory is looked at.
 const WEIGHING: Duration = Duration::from_millis(250);
 /// Idle connections that one worker ends at a time where memory is short.
@@ -44,16 +43,16 @@ pub struct Shared {
     pub log: LogSink,
     load: Arc<Load>,
     admission: Arc<Admission>,
-    footprint: Option<Footprint>,
+    footprint: Footprint,
 }
 
 impl Shared {
-    /// Nothing connected yet. `descriptors` is how many may be open; without a `footprint` memory has no limit.
+    /// Nothing connected yet. `descriptors` is how many may be open.
     pub fn new(
         live: Arc<ArcSwap<Snapshot>>,
         log: LogSink,
         descriptors: u64,
-        footprint: Option<Footprint>,
+        footprint: Footprint,
     ) -> Self {
         let config = &live.load_full().config;
         let (workers, listeners) = (config.server.workers, config.listeners().count());
@@ -66,11 +65,10 @@ impl Shared {
         }
     }
 
-    /// Bytes of memory that there may be, where they can be counted.
+    /// Bytes of memory that there may be.
     fn memory(&self) -> Option<u64> {
-        let footprint = self.footprint.as_ref()?;
         match self.live.load().config.limits.memory {
-            Memory::Share(percent) => footprint.share(percent),
+            Memory::Share(percent) => self.footprint.share(percent),
             Memory::Bytes(limit) => Some(limit),
             Memory::Any => None,
         }
@@ -79,11 +77,6 @@ impl Shared {
     /// Whether memory is to be looked at, if only since it was short before a reload.
     fn is_weighed(&self) -> bool {
         self.memory().is_some() || self.load.heavy().is_some()
-    }
-
-    /// Whether `config` has a limit that cannot be kept.
-    pub fn cannot_keep(&self, config: &Config) -> bool {
-        self.footprint.is_none() && matches!(config.limits.memory, Memory::Bytes(_))
     }
 }
 
@@ -224,7 +217,7 @@ async fn keep_light(shared: Arc<Shared>, worker: Rc<ctx::Worker>, clients: Rc<Cl
 fn weigh(shared: &Shared, clients: &Clients) {
     let limit = shared.memory();
     // What is not known is no reason to turn anybody away.
-    let resident = || shared.footprint.as_ref()?.resident().ok();
+    let resident = || shared.footprint.resident().ok();
     let mut now = resident();
     let much = shared.load.heavy().is_some() || limit.is_some() && now >= limit;
     if much {
