@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
-use lowport::config::{Action, HostMatch, Limits, Mistakes, PathMatch, Route, Source, Timeouts};
+use lowport::config::{
+    Action, HostMatch, Limits, Memory, Mistakes, PathMatch, Route, Source, Timeouts,
+};
 use lowport::route::RouteTable;
 
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
@@ -156,6 +158,7 @@ fn route(host: HostMatch, path: PathMatch) -> Route {
             requests_per_connection: None,
             streams: 128,
             requests_in_flight: None,
+            memory: Memory::Any,
             request_rate: None,
             request_body_rate: None,
         },

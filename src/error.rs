@@ -47,6 +47,8 @@ pub enum ProxyError {
     BodyAborted,
     /// Upstreams are busy with `limits.requests_in_flight` requests.
     Overloaded(usize),
+    /// This process has as many bytes in memory as `limits.memory`.
+    OutOfMemory(u64),
     /// This process has no descriptor left for a connection to an upstream.
     OutOfDescriptors(io::Error),
     /// No address of the upstream took a connection.
@@ -81,7 +83,9 @@ impl ProxyError {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTimeout(_) | Self::BodySlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded(_) | Self::OutOfDescriptors(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded(_) | Self::OutOfMemory(_) | Self::OutOfDescriptors(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect(_)
             | Self::Reset
             | Self::Malformed(_)
@@ -107,7 +111,10 @@ impl ProxyError {
                 let more = u64::from(wait.subsec_nanos() > 0);
                 Some((wait.as_secs() + more).max(1))
             }
-            Self::Overloaded(_) | Self::OutOfDescriptors(_) | Self::AppDown(_) => Some(1),
+            Self::Overloaded(_)
+            | Self::OutOfMemory(_)
+            | Self::OutOfDescriptors(_)
+            | Self::AppDown(_) => Some(1),
             _ => None,
         }
     }
@@ -135,6 +142,7 @@ impl ProxyError {
             Self::Overloaded(_) => {
                 "The server is busy with as many requests as limits.requests_in_flight allows."
             }
+            Self::OutOfMemory(_) => "The server has as much in memory as limits.memory allows.",
             Self::OutOfDescriptors(_) => "The server has too many open connections.",
             Self::Connect(_) => "The application does not accept connections.",
             Self::ConnectTimeout(_) => {
@@ -170,6 +178,9 @@ impl fmt::Display for ProxyError {
             ),
             Self::Overloaded(limit) => {
                 write!(f, "shed: limits.requests_in_flight ({limit}) reached")
+            }
+            Self::OutOfMemory(limit) => {
+                write!(f, "shed: limits.memory ({limit} bytes) reached")
             }
             Self::OutOfDescriptors(error) => {
                 write!(f, "no descriptor left for an upstream connection: {error}")

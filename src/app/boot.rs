@@ -16,7 +16,7 @@ use super::EXIT_CONFIG;
 use super::sandbox;
 use crate::child::{AppSpec, Reaper, Supervisor};
 use crate::config::{self, App, Config, Mistake, Mistakes, Sandbox, Source, User};
-use crate::observe::LogSink;
+use crate::observe::{Footprint, LogSink};
 use crate::privilege::{
     self, Adopted, Bound, Broker, Identity, Inherited, Inquirer, Lesser, Mode, Notify, OneThread,
     Question, SockDiag, Walls, Witness,
@@ -178,6 +178,8 @@ impl Boot {
             processes: processes.clone(),
         };
         let witnesses: Vec<Witness> = (0..workers).map(witness).collect();
+        let footprint = Footprint::open()
+            .map_err(|error| Failed::running("memory cannot be counted", &error))?;
         let walls = match needs {
             Some(needs) => Walls::put_on(needs, tried, sandbox)
                 .map_err(|error| Failed::running("the sandbox", &error))?,
@@ -189,7 +191,7 @@ impl Boot {
         // 5. Threads.
         log.start();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let shared = Arc::new(Shared::new(live, log, descriptors));
+        let shared = Arc::new(Shared::new(live, log, descriptors, footprint));
         let workers: Vec<WorkerHandle> = witnesses
             .into_iter()
             .enumerate()

@@ -67,6 +67,7 @@ pub(super) static LIMITS: Known = Known {
         "streams",
         "connections",
         "connections_per_ip",
+        "memory",
     ],
 };
 

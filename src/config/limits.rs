@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keys;
 use super::table::Table;
 use super::values::{self, Wrong, show_size};
-use super::{Limits, Mistake, Rate, Timeouts};
+use super::{Limits, Memory, Mistake, Rate, Timeouts};
 
 /// Bytes of a request's head. Node's own limit is 16 KiB.
 const HEAD: RangeInclusive<u64> = 8 << 10..=1 << 20;
@@ -19,6 +19,9 @@ const CONNECTIONS: u64 = 10_000_000;
 
 /// Requests at a time over one HTTP/2 connection. RFC 9113 section 6.5.2 asks for 100 at least.
 const STREAMS: RangeInclusive<u64> = 1..=10_000;
+
+/// Bytes of memory at least: lowport itself has more.
+const MEMORY: u64 = 4 << 20;
 
 /// Requests at once.
 const BURST: RangeInclusive<u64> = 1..=1_000_000;
@@ -50,6 +53,7 @@ pub(super) fn limits(top: &Table<'_>) -> Limits {
             None => 128,
         },
         requests_in_flight: count("requests_in_flight", None),
+        memory: memory(&table),
         request_rate: rate(&table, None, false),
         request_body_rate: body_rate(&table, Some(500)),
     }
@@ -128,6 +132,30 @@ fn body(table: &Table<'_>, default: Option<u64>) -> Option<u64> {
     }
 }
 
+fn memory(table: &Table<'_>) -> Memory {
+    let wanted = "a size such as \"512MiB\", a share such as \"50%\", or 0 for no limit";
+    let share = |percent: &str| {
+        let percent = percent.parse().ok();
+        let percent = percent.filter(|percent| (1..=100).contains(percent));
+        percent
+            .map(Memory::Share)
+            .ok_or_else(|| Wrong::new("must be 1% to 100%", ""))
+    };
+    let size = |text: &str| match values::size(text)? {
+        0 => Ok(Memory::Any),
+        size if size < MEMORY => Err(Wrong::new(
+            format!("must be {} at least", show_size(MEMORY)),
+            "write 0 for no limit",
+        )),
+        size => Ok(Memory::Bytes(size)),
+    };
+    let memory = table.scalar("memory", wanted, |text| match text.strip_suffix('%') {
+        Some(percent) => share(percent),
+        None => size(text),
+    });
+    memory.map_or(Memory::Share(50), |memory| memory.value)
+}
+
 /// `[timeouts]`
 pub(super) fn timeouts(top: &Table<'_>) -> Timeouts {
     let table = top.table("timeouts", &keys::TIMEOUTS);
@@ -185,6 +213,7 @@ mod tests {
             requests_per_connection: None,
             streams: 128,
             requests_in_flight: None,
+            memory: Memory::Share(50),
             request_rate: None,
             request_body_rate: Some(500),
         };
@@ -214,13 +243,14 @@ mod tests {
     #[test]
     fn zero_is_no_limit_and_routes_have_their_own() {
         let config = parsed(&format!(
-            "[limits]\nrequest_body = 0\nconnections = 0\nconnections_per_ip = 5\n\
+            "[limits]\nrequest_body = 0\nconnections = 0\nconnections_per_ip = 5\nmemory = 0\n\
              [timeouts]\ndrain = \"1h\"\nupstream_idle = \"250ms\"\n\
              {ROUTE}[route.limits]\nrequest_body = \"1GiB\"\n\
              [route.timeouts]\nupstream_idle = \"5m\"\n[[route]]\npath = \"/b\"\nto = \"a:1\"\n"
         ));
         assert_eq!(config.limits.request_body, None);
         assert_eq!(config.limits.connections, None);
+        assert_eq!(config.limits.memory, Memory::Any);
         assert_eq!(config.limits.connections_per_ip, Some(5));
         let [first, second] = &config.routes[..] else {
             panic!("two routes")
@@ -278,13 +308,14 @@ mod tests {
     fn what_a_client_must_send_and_what_one_connection_may_ask() {
         let config = parsed(&format!(
             "[limits]\nrequest_body_rate = \"1KiB/s\"\nrequests_per_connection = 1000\n\
-             requests_in_flight = 200\nstreams = 10\n\
+             requests_in_flight = 200\nstreams = 10\nmemory = \"512MiB\"\n\
              {ROUTE}[route.limits]\nrequest_body_rate = 0\n[route.timeouts]\ntunnel_idle = \"1m\"\n"
         ));
         let limits = &config.limits;
         assert_eq!(limits.request_body_rate, Some(1024));
         assert_eq!(limits.requests_per_connection, Some(1000));
         assert_eq!(limits.requests_in_flight, Some(200));
+        assert_eq!(limits.memory, Memory::Bytes(512 << 20));
         assert_eq!(limits.streams, 10);
         let route = &config.routes[0];
         assert_eq!(route.limits.request_body_rate, None);
@@ -339,6 +370,10 @@ mod tests {
                 "[limits]\nrequest_target = \"64KiB\"",
                 "must be 1KiB to 60KiB",
             ),
+            ("[limits]\nmemory = \"1MiB\"", "must be 4MiB at least"),
+            ("[limits]\nmemory = \"0%\"", "must be 1% to 100%"),
+            ("[limits]\nmemory = \"x%\"", "must be 1% to 100%"),
+            ("[limits]\nmemory = true", "must be a size such as"),
             ("[limits]\nrequest_headers = 0", "must be 1 to 1000"),
             (
                 "[limits]\nrequest_body = 1.5",

@@ -183,10 +183,23 @@ pub struct Limits {
     pub streams: u32,
     /// Requests that upstreams are busy with, in all
     pub requests_in_flight: Option<usize>,
+    /// Bytes of memory that this process may have
+    pub memory: Memory,
     /// Requests of one client
     pub request_rate: Option<Rate>,
     /// Bytes a second of a request's body, at least
     pub request_body_rate: Option<u64>,
+}
+
+/// How much memory there may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Of what the system has for this process, so many percent: 1 to 100
+    Share(u8),
+    /// So many bytes, at least 4 MiB
+    Bytes(u64),
+    /// As much as there is
+    Any,
 }
 
 /// `request_rate` and `request_burst`

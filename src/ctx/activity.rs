@@ -196,6 +196,18 @@ impl Activity {
         self.in_head.load(Relaxed)
     }
 
+    /// For how long no request has been answered; `None` where one is, where part of a head has arrived, and where something
+    /// written has yet to leave.
+    pub fn idle(&self) -> Option<Duration> {
+        let idle = self.is_between() && !self.in_head() && self.has_written();
+        idle.then(|| Duration::from_millis(self.now().saturating_sub(self.since.load(Relaxed))))
+    }
+
+    /// How long it has been there.
+    pub fn age(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Something written waits for the client to read. `unsent` is asked how much the kernel holds, but not each time.
     pub fn write_waits(&self, unsent: impl FnOnce() -> u32) {
         let begins = self.has_written();
@@ -341,6 +353,26 @@ mod tests {
         assert_eq!(activity.overdue(&timeouts(NEVER, 0)), Overdue::Idle);
         activity.bytes_arrived();
         assert_eq!(activity.overdue(&timeouts(0, NEVER)), Overdue::Head);
+    }
+
+    #[test]
+    fn it_is_idle_while_nothing_is_asked_and_nothing_waits() {
+        let activity = Activity::new(false);
+        assert_eq!(activity.idle(), None, "the first head is due");
+        activity.request_began();
+        assert_eq!(activity.idle(), None);
+        activity.request_ended(true);
+        assert!(activity.idle().is_some());
+        activity.write_waits(|| 1);
+        assert_eq!(activity.idle(), None);
+        activity.wrote();
+        assert!(activity.idle() <= Some(activity.age()));
+        activity.bytes_arrived();
+        assert_eq!(activity.idle(), None);
+        let multiplexed = Activity::new(true);
+        assert!(multiplexed.idle().is_some());
+        multiplexed.set_in_head(true);
+        assert_eq!(multiplexed.idle(), None);
     }
 
     #[test]

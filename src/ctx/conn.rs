@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Activity, Intake};
 use crate::config::Server;
@@ -53,6 +54,23 @@ impl Conn {
     /// that passes bytes on passes its clients' claims on, too.
     pub fn trusts(&self, server: &Server, ip: IpAddr) -> bool {
         !self.endpoints.unnamed && server.trusts(ip)
+    }
+
+    /// Whether no request has come yet.
+    pub fn is_new(&self) -> bool {
+        self.intake.begun() == 0
+    }
+
+    /// For how long the client has had nothing to be answered: since its last request or, where nothing at all has come
+    /// over TLS, since it was shaken hands with. `None` where it has, or is about to be refused.
+    pub fn quiet(&self) -> Option<Duration> {
+        if self.intake.refusal().is_some() || self.activity.misuse().is_some() {
+            return None;
+        }
+        if self.tls && !self.h2 && self.is_new() && self.activity.moved() == 0 {
+            return Some(self.activity.age());
+        }
+        self.activity.idle()
     }
 }
 

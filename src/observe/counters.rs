@@ -38,6 +38,8 @@ counts! {
     RefusedIntroduction = "refused_proxy_header",
     /// Times that accepting came to rest
     Rested = "accept_rests",
+    /// Idle connections that were ended for new ones
+    MadeRoom = "closed_for_room",
     /// Requests whose head was complete
     Requests = "requests",
     /// Responses of each class; tunnels are 101
@@ -70,6 +72,8 @@ counts! {
     Aborted = "client_aborted",
     /// Past `limits.requests_in_flight`
     Shed = "shed",
+    /// Past `limits.memory`
+    ShedMemory = "shed_memory",
     /// No descriptor was left for a connection to an upstream
     Exhausted = "out_of_descriptors",
     /// Clients that did not read their response for `timeouts.response_write_idle`
@@ -105,6 +109,7 @@ impl Count {
             ProxyError::BodyTimeout(_) | ProxyError::BodySlow(_) => Self::RefusedSlow,
             ProxyError::BodyAborted => Self::Aborted,
             ProxyError::Overloaded(_) => Self::Shed,
+            ProxyError::OutOfMemory(_) => Self::ShedMemory,
             ProxyError::OutOfDescriptors(_) => Self::Exhausted,
             ProxyError::Connect(_) => Self::UpstreamConnect,
             ProxyError::ConnectTimeout(_) => Self::UpstreamConnectTimeout,

@@ -34,8 +34,8 @@ pub(super) const CLONE3: c_long = libc::SYS_clone3;
 const SERVING: &[Named] = calls![
     SYS_accept4 SYS_brk SYS_clock_gettime SYS_clock_nanosleep SYS_close SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait
     SYS_eventfd2 SYS_exit SYS_exit_group SYS_futex SYS_getpeername SYS_getpid SYS_getrandom SYS_getsockname
-    SYS_getsockopt SYS_gettid SYS_madvise SYS_mremap SYS_munmap SYS_read SYS_readv SYS_recvfrom SYS_restart_syscall
-    SYS_rseq SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sched_yield
+    SYS_getsockopt SYS_gettid SYS_madvise SYS_mremap SYS_munmap SYS_pread64 SYS_read SYS_readv SYS_recvfrom
+    SYS_restart_syscall SYS_rseq SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sched_getaffinity SYS_sched_yield
     SYS_set_robust_list SYS_shutdown SYS_sigaltstack SYS_write SYS_writev
 ];
 /// What a process does that waits for questions and answers them, one after the other.
@@ -44,7 +44,7 @@ const ANSWERING: &[Named] = calls![
     SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigreturn SYS_write
 ];
 const READING: &[Named] =
-    calls![SYS_fstat SYS_getdents64 SYS_lseek SYS_newfstatat SYS_pread64 SYS_readlinkat SYS_statx];
+    calls![SYS_fstat SYS_getdents64 SYS_lseek SYS_newfstatat SYS_readlinkat SYS_statx];
 /// The same for a process that knows what it looks at, without links.
 const LOOKING: &[Named] = calls![SYS_getdents64 SYS_lseek SYS_newfstatat SYS_statx];
 const RESOLVING: &[Named] = calls![SYS_ppoll SYS_uname];

@@ -6,6 +6,7 @@
 //! process that has one thread, and looks whether it has.
 
 mod activation;
+mod allocator;
 mod bind;
 mod broker;
 mod calls;
@@ -37,6 +38,7 @@ mod walls;
 mod witness;
 
 pub use activation::{Adopted, InheritError, Inherited, inherited};
+pub use allocator::give_memory_back;
 pub use bind::{Bound, bind, has_ipv6, holder};
 pub use broker::{Broker, Link, Loaded};
 pub use capability::Capability;

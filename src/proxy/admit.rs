@@ -31,6 +31,17 @@ pub(super) fn by_rate(
     })
 }
 
+/// Whether there is memory left for what comes of a request.
+///
+/// # Errors
+/// [`ProxyError::OutOfMemory`]
+pub(super) fn by_memory(ctx: &RequestCtx) -> Result<(), ProxyError> {
+    match ctx.worker.load.heavy() {
+        None => Ok(()),
+        Some(limit) => Err(ProxyError::OutOfMemory(limit)),
+    }
+}
+
 /// A place among the requests in flight; `None` where those have no bound.
 ///
 /// # Errors

@@ -51,7 +51,7 @@ pub async fn handle(
     let asks = respond::Asks::of(&request);
     let upgrade = request.extensions().get::<OnUpgrade>().cloned();
     let mut ctx = RequestCtx::begin(worker, Rc::clone(&conn), &request);
-    // Whoever breaks the rules once is not waited for to do it again.
+    // Whoever breaks the rules once is not waited for to do it again, and where memory is short, nobody is.
     let mut ends = false;
     let response = match serve(&snapshot, &mut ctx, request).await {
         Ok(Outcome::Reply(response)) => response,
@@ -66,7 +66,10 @@ pub async fn handle(
             ctx.reason = Some(error.to_string());
             ends = matches!(
                 error,
-                ProxyError::BadRequest(_) | ProxyError::Refused(_) | ProxyError::MethodRefused
+                ProxyError::BadRequest(_)
+                    | ProxyError::Refused(_)
+                    | ProxyError::MethodRefused
+                    | ProxyError::OutOfMemory(_)
             );
             respond::error(&snapshot, &asks, &ctx, &error)
         }
@@ -116,6 +119,7 @@ async fn serve(
     admit::by_rate(snapshot, index, ctx, request.headers())?;
     match &route.action {
         Action::Proxy(upstream) => {
+            admit::by_memory(ctx)?;
             ctx.place = admit::by_load(snapshot, ctx)?;
             forward(snapshot, route, *upstream, ctx, request, upgrade).await
         }

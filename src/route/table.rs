@@ -108,7 +108,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Action, Limits, PathMatch, Source, Timeouts};
+    use crate::config::{Action, Limits, Memory, PathMatch, Source, Timeouts};
 
     pub(in super::super) fn any() -> HostMatch {
         HostMatch::Any
@@ -152,6 +152,7 @@ pub(super) mod tests {
                 requests_per_connection: None,
                 streams: 128,
                 requests_in_flight: None,
+                memory: Memory::Any,
                 request_rate: None,
                 request_body_rate: None,
             },

@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
+use super::clients::{Client, Told};
 use super::streams::Streams;
 use super::watched::{Eye, Watched};
-use super::worker::Client;
 use crate::ctx::{Conn, Endpoints, Overdue, Worker};
 use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
@@ -62,7 +62,12 @@ pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newc
         return sniffed(worker, client, newcomer, &snapshot).await;
     }
     let endpoints = newcomer.endpoints;
-    let Some((stream, h2)) = open(newcomer, &snapshot).await else {
+    let opened = tokio::select! {
+        biased;
+        opened = open(&client, newcomer, &snapshot) => opened,
+        () = client.unheard() => None,
+    };
+    let Some((stream, h2)) = opened else {
         return;
     };
     let conn = Rc::new(Conn::new(endpoints, true, h2));
@@ -70,7 +75,7 @@ pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newc
 }
 
 /// The handshake, and whether it chose HTTP/2.
-async fn open(newcomer: Newcomer, snapshot: &Snapshot) -> Option<(Stream, bool)> {
+async fn open(client: &Client, newcomer: Newcomer, snapshot: &Snapshot) -> Option<(Stream, bool)> {
     let mut stream = newcomer.stream;
     let Some(config) = snapshot.keys.tls.clone() else {
         let _ = stream.shutdown().await;
@@ -80,7 +85,9 @@ async fn open(newcomer: Newcomer, snapshot: &Snapshot) -> Option<(Stream, bool)>
     let handshake = async {
         // Before rustls looks: it would send an alert, which nobody could read as the beginning of an answer.
         let mut first = [0];
-        if stream.peek(&mut first).await? == 1 && first[0].is_ascii_graphic() {
+        let heard = stream.peek(&mut first).await?;
+        client.hear();
+        if heard == 1 && first[0].is_ascii_graphic() {
             refuse_plaintext(&mut stream).await;
             return Ok(None);
         }
@@ -141,6 +148,7 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newcomer, sna
             if stream.read_buf(&mut head).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             }
+            client.hear();
         }
         Ok::<_, io::Error>(())
     };
@@ -149,6 +157,7 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newcomer, sna
         biased;
         sniffed = timeout_at(newcomer.since + limit, sniff) => sniffed,
         () = drained(&client) => return,
+        () = client.unheard() => return,
     };
     match sniffed {
         Ok(Ok(())) => {
@@ -166,12 +175,9 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newcomer, sna
 
 /// Returns when a connection that has not begun to speak has had its time in a worker that drains.
 pub(super) async fn drained(client: &Client) {
-    poll_fn(|cx| {
-        if client.draining(cx) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+    poll_fn(|cx| match client.told(cx) {
+        Told::Drain => Poll::Ready(()),
+        Told::Nothing | Told::MakeRoom => Poll::Pending,
     })
     .await;
     tokio::time::sleep(GOODBYE).await;
@@ -204,6 +210,7 @@ async fn speak(
     head: Bytes,
     snapshot: &Snapshot,
 ) {
+    client.speaks(&conn);
     let limits = &snapshot.config.limits;
     let eye = if conn.h2 {
         Eye::Http2(Gauge::new())
@@ -219,6 +226,7 @@ async fn speak(
         head,
         Arc::clone(&conn.activity),
         Arc::clone(&conn.intake),
+        Arc::clone(&client.seat),
         eye,
     ));
     let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
@@ -287,6 +295,13 @@ async fn speak(
                     }
                 }
             }
+            // Nothing was said that could be lost.
+            End::MadeRoom => {
+                if let Some(parts) = serving.into_parts() {
+                    let (mut stream, _) = parts.io.into_inner().into_parts();
+                    let _ = timeout(GOODBYE, stream.shutdown()).await;
+                }
+            }
             _ => {
                 if let End::Malformed(why) = &end {
                     proxy::refused(&worker, &conn, why);
@@ -331,6 +346,8 @@ enum End {
     HeadTimeout,
     IdleTimeout,
     WriteTimeout,
+    /// Over HTTP/1, for somebody else
+    MadeRoom,
 }
 
 impl End {
@@ -361,6 +378,7 @@ fn report(worker: &Worker, end: End) {
         End::Malformed(reason) => debug!(reason, "request refused"),
         End::Misused(misuse) => debug!(reason = misuse.why(), "client connection cut off"),
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
+        End::MadeRoom => debug!("client connection closed to make room"),
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
         End::WriteTimeout => debug!("client read nothing for timeouts.response_write_idle"),
@@ -407,15 +425,23 @@ async fn drive(
             return Poll::Ready(End::Refused(refusal));
         }
         // Only now: a connection that had not read its first request yet would end without it.
-        if (client.draining(cx) || conn.intake.begun() >= most) && !leaving {
+        let told = client.told(cx);
+        if (told != Told::Nothing || conn.intake.begun() >= most) && !leaving {
             leaving = true;
-            if let Poll::Ready(result) = poll(cx, Say::GoAway) {
-                return Poll::Ready(End::of(conn, result));
+            let spare = told == Told::MakeRoom && !conn.h2 && conn.quiet().is_some();
+            match poll(cx, Say::GoAway) {
+                // hyper would wait for the first request of one that has asked nothing yet.
+                _ if spare => return Poll::Ready(End::MadeRoom),
+                Poll::Ready(result) => return Poll::Ready(End::of(conn, result)),
+                Poll::Pending => {}
             }
             if conn.h2 {
                 still = Some(conn.activity.moved());
                 sleep.as_mut().reset(Instant::now() + STILL);
             }
+        }
+        if leaving && client.has_made_room() && conn.quiet().is_none() {
+            client.stay();
         }
         if conn.activity.misuse().is_some() && !cut {
             cut = true;

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tracing::{debug, info};
 
+use super::clients::Client;
 use super::conn::{Newcomer, drained};
-use super::worker::Client;
 use crate::ctx::Worker;
 use crate::observe::Count;
 use crate::proxy_header::{self, Header};
@@ -32,7 +32,9 @@ pub(super) async fn hear(
         biased;
         heard = timeout_at(newcomer.since + limit, read(&mut newcomer.stream)) => heard,
         () = drained(client) => return None,
+        () = client.unheard() => return None,
     };
+    client.hear();
     let reason = match heard {
         Ok(Ok(heard)) => return heard,
         Ok(Err(error)) => error.to_string(),

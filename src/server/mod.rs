@@ -1,7 +1,9 @@
 //! Listeners, workers and client connections.
 
 mod admission;
+mod clients;
 mod conn;
+mod door;
 mod farewell;
 mod introduction;
 mod streams;

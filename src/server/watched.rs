@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::clients::Seat;
 use super::farewell::Farewell;
 use crate::ctx::{Activity, Intake};
 use crate::http1::{Inspector, Refused};
@@ -34,6 +35,7 @@ pub(super) struct Watched {
     head: Bytes,
     activity: Arc<Activity>,
     intake: Arc<Intake>,
+    _seat: Arc<Seat>,
     eye: Eye,
     withheld: Vec<u8>,
     /// The connection's turn in which no more is read
@@ -61,6 +63,7 @@ impl Watched {
         head: Bytes,
         activity: Arc<Activity>,
         intake: Arc<Intake>,
+        seat: Arc<Seat>,
         eye: Eye,
     ) -> Self {
         Self {
@@ -68,6 +71,7 @@ impl Watched {
             head,
             activity,
             intake,
+            _seat: seat,
             eye,
             withheld: Vec::new(),
             paused: None,

@@ -16,10 +16,10 @@ use crate::support::{Lowport, until};
 
 /// Answers are held until it is opened.
 #[derive(Clone, Default)]
-struct Barrier(Arc<(Mutex<bool>, Condvar)>);
+pub(super) struct Barrier(Arc<(Mutex<bool>, Condvar)>);
 
 impl Barrier {
-    fn open(&self) {
+    pub(super) fn open(&self) {
         *self.0.0.lock().expect("unpoisoned") = true;
         self.0.1.notify_all();
     }
@@ -36,7 +36,7 @@ impl Barrier {
 }
 
 /// An upstream that answers when the barrier is open.
-fn held() -> (RawUpstream, Barrier) {
+pub(super) fn held() -> (RawUpstream, Barrier) {
     let barrier = Barrier::default();
     let wait = barrier.clone();
     let upstream = RawUpstream::handling(move |_, stream| {
@@ -47,16 +47,16 @@ fn held() -> (RawUpstream, Barrier) {
     (upstream, barrier)
 }
 
-fn ask(stream: &mut TcpStream, path: &str) {
+pub(super) fn ask(stream: &mut TcpStream, path: &str) {
     write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").expect("sent");
 }
 
-fn answered(stream: &mut TcpStream) -> String {
+pub(super) fn answered(stream: &mut TcpStream) -> String {
     let head = raw::read_head(stream).expect("an answer");
     String::from_utf8_lossy(&head).into_owned()
 }
 
-fn exchange(lowport: &Lowport, path: &str) -> String {
+pub(super) fn exchange(lowport: &Lowport, path: &str) -> String {
     let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     raw::exchange(lowport.http, head)
 }
@@ -157,46 +157,26 @@ fn descriptors_are_kept_for_upstreams_and_whoever_waits_comes_in_later() {
     let mut clients: Vec<TcpStream> = (0..60)
         .map(|_| {
             let mut stream = raw::connect(lowport.http);
-            ask(&mut stream, "/health");
+            ask(&mut stream, "/");
             stream
         })
         .collect();
     lowport.wait_for("clients take half of the descriptors that RLIMIT_NOFILE allows");
-    let mut inside: Vec<TcpStream> = Vec::new();
-    for stream in &mut clients {
-        let patience = Some(Duration::from_millis(300));
-        stream.set_read_timeout(patience).unwrap();
-        if stream.peek(&mut [0]).is_err() {
-            break;
-        }
-        inside.push(stream.try_clone().unwrap());
-    }
-    assert!((3..32).contains(&inside.len()), "{}", inside.len());
     // Each of those inside is served, all at the same time.
-    for stream in &mut inside {
-        stream
-            .set_read_timeout(Some(crate::support::PATIENCE))
-            .unwrap();
-        assert_eq!(statuses(&answered(stream)), [200]);
-        stream.read_exact(&mut [0; 2]).unwrap();
-        ask(stream, "/");
-    }
-    until("all of them upstream", || {
-        (upstream.seen().len() == inside.len()).then_some(())
+    let mut inside = 0;
+    until("those inside upstream, and no more", || {
+        let before = std::mem::replace(&mut inside, upstream.seen().len());
+        std::thread::sleep(Duration::from_millis(300));
+        (before == upstream.seen().len() && before > 0).then_some(())
     });
+    assert!((3..32).contains(&inside), "{inside}");
     barrier.open();
-    for stream in &mut inside {
+    // Those outside come in when the others have nothing more to ask.
+    for stream in &mut clients {
         assert_eq!(statuses(&answered(stream)), [200]);
     }
-    // Those outside come in when the others leave.
-    let outside = clients.split_off(inside.len());
-    drop((clients, inside));
-    for mut stream in outside {
-        stream
-            .set_read_timeout(Some(crate::support::PATIENCE))
-            .unwrap();
-        assert_eq!(statuses(&answered(&mut stream)), [200]);
-    }
+    let served = upstream.seen().len();
+    assert_eq!(served, clients.len(), "each once");
     let said = lowport.output();
     let said = said.iter().filter(|line| line.contains("accepting rests"));
     assert_eq!(said.count(), 1, "one line for all of it");

@@ -1,0 +1,295 @@
+//! Where clients come in: a listening socket, and whoever waits at it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::admission::{Admission, Full, Permit, Share};
+use super::clients::{Client, Clients};
+use super::conn::{self, Newcomer};
+use super::introduction;
+use crate::config::Config;
+use crate::ctx::{self, Endpoints};
+use crate::observe::Count;
+
+/// How long accepting rests when descriptors or connections have run out.
+const REST: Duration = Duration::from_millis(20);
+/// Connections that are ended for others before those have their turn.
+pub(super) const BATCH: usize = 16;
+/// Clients of one socket that are told at the same time that they have too many connections; others are just cut off.
+const TURNING_AWAY: usize = 32;
+
+/// A listening socket and the task that accepts on it. When it drops, whoever is in the kernel's queue is still let in:
+/// closing the socket would reset them.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    listener: Rc<TcpListener>,
+    door: Rc<Door>,
+    task: AbortHandle,
+}
+
+impl Accepting {
+    pub(super) fn start(door: Door, socket: std::net::TcpListener) -> io::Result<Self> {
+        let listener = Rc::new(TcpListener::from_std(socket)?);
+        let door = Rc::new(door);
+        let task =
+            tokio::task::spawn_local(accept(Rc::clone(&listener), Rc::clone(&door))).abort_handle();
+        Ok(Self {
+            listener,
+            door,
+            task,
+        })
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.door.let_in();
+        while let Ok((stream, peer)) = queued(&self.listener) {
+            self.door.admit(stream, peer);
+        }
+    }
+}
+
+/// Whoever is next in the kernel's queue. The runtime would know only of those that it has been told of, and let in no
+/// more than a task may do in one turn.
+fn queued(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = SockRef::from(listener).accept()?;
+    socket.set_nonblocking(true)?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((TcpStream::from_std(socket.into())?, peer))
+}
+
+/// Accepts until aborted. Where there is no place, the next one waits at the door, and all others in the kernel's queue.
+async fn accept(listener: Rc<TcpListener>, door: Rc<Door>) {
+    let admission = &door.admission;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let scarce = admission.is_scarce(&stream);
+                door.waiting.replace(Some((stream, peer)));
+                door.find_room().await;
+                door.slow_down().await;
+                door.let_in();
+                if scarce {
+                    door.tell(|| warn!("descriptors run out: accepting rests"));
+                    while admission.stays_scarce(&*listener) {
+                        door.end_idle();
+                        sleep(REST).await;
+                    }
+                }
+            }
+            Err(error) if gone(&error) => {}
+            Err(error) => {
+                door.tell(|| warn!(%error, "cannot accept: accepting rests"));
+                door.end_idle();
+                sleep(REST).await;
+            }
+        }
+    }
+}
+
+/// A client that left before it was accepted is nobody's trouble.
+fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// What a connection needs that comes in through one socket.
+#[derive(Debug)]
+pub(super) struct Door {
+    worker: Rc<ctx::Worker>,
+    clients: Rc<Clients>,
+    admission: Arc<Admission>,
+    /// Who is accepted and has no place yet
+    waiting: RefCell<Option<(TcpStream, SocketAddr)>>,
+    /// Clients that are being told that they have too many connections
+    turning_away: Rc<Cell<usize>>,
+    tls: bool,
+}
+
+impl Door {
+    pub(super) fn new(
+        worker: &Rc<ctx::Worker>,
+        clients: &Rc<Clients>,
+        admission: &Arc<Admission>,
+        tls: bool,
+    ) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            clients: Rc::clone(clients),
+            admission: Arc::clone(admission),
+            waiting: RefCell::default(),
+            turning_away: Rc::default(),
+            tls,
+        }
+    }
+
+    fn full(&self) -> Option<Full> {
+        let limit = self.worker.live.load().config.limits.connections;
+        self.admission.full(limit)
+    }
+
+    /// Returns when there is a place, which may be one that an idle connection gives up: of this worker if it has one, else
+    /// of another.
+    async fn find_room(&self) {
+        let (mut made, mut rests) = (0, false);
+        while let Some(full) = self.full() {
+            if made < BATCH && self.clients.make_room() {
+                made += 1;
+                self.admission.made_room(full);
+                continue;
+            }
+            if made == 0 && !rests {
+                rests = true;
+                self.tell(|| warn!("{full}: accepting rests"));
+            }
+            made = 0;
+            let waiting = self.admission.wait();
+            let _ = timeout(REST, waiting.ask()).await;
+        }
+    }
+
+    /// Takes a moment over each client where there is much too little memory. Not more: who asks whether all is well is one of
+    /// them.
+    async fn slow_down(&self) {
+        if let Some(limit) = self.worker.load.overflows() {
+            self.tell(|| warn!("limits.memory ({limit} bytes) passed by an eighth: accepting rests after each client"));
+            sleep(REST).await;
+        }
+    }
+
+    /// Ends a few connections where it is not places that are short.
+    fn end_idle(&self) {
+        for _ in 0..BATCH {
+            if !self.clients.make_room() {
+                break;
+            }
+        }
+    }
+
+    /// That accepting rests, unless that is no news.
+    fn tell(&self, say: impl FnOnce()) {
+        self.worker.counters.add(Count::Rested);
+        if self.admission.rests.begins() {
+            say();
+        }
+    }
+
+    /// Whoever waits.
+    fn let_in(self: &Rc<Self>) {
+        let waiting = self.waiting.take();
+        if let Some((stream, peer)) = waiting {
+            self.admit(stream, peer);
+        }
+    }
+
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
+        let (introduced, per_ip) = {
+            let config = &self.worker.live.load().config;
+            let introduced = config.server.introduces(peer.ip());
+            (introduced, per_ip(config, peer))
+        };
+        let newcomer = Newcomer {
+            stream,
+            tls: self.tls,
+            endpoints: Endpoints {
+                peer,
+                local,
+                unnamed: false,
+            },
+            since: Instant::now(),
+        };
+        let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
+            return self.turn_away(newcomer);
+        };
+        // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
+        let _ = newcomer.stream.set_nodelay(true);
+        self.worker.counters.add(Count::Accepted);
+        let client = self.clients.add(&self.worker, permit);
+        if introduced {
+            tokio::task::spawn_local(Rc::clone(self).introduce(client, newcomer));
+        } else {
+            tokio::task::spawn_local(conn::serve(Rc::clone(&self.worker), client, newcomer));
+        }
+    }
+
+    /// Serves whoever a trusted proxy says that the connection is from.
+    async fn introduce(self: Rc<Self>, client: Rc<Client>, mut newcomer: Newcomer) {
+        let heard = introduction::hear(&self.worker, &client, &mut newcomer).await;
+        let Some(header) = heard else { return };
+        let mut share = None;
+        if let Some(peer) = header.client {
+            newcomer.endpoints.peer = peer;
+            let per_ip = per_ip(&self.worker.live.load().config, peer);
+            if let Some(limit) = per_ip {
+                share = Share::take(&self.admission, peer.ip(), limit);
+                if share.is_none() {
+                    return self.turn_away(newcomer);
+                }
+            }
+        } else {
+            newcomer.endpoints.unnamed = true;
+        }
+        conn::serve(Rc::clone(&self.worker), client, newcomer).await;
+        drop(share);
+    }
+
+    /// A few are told why; those of TLS would have to be shaken hands with first.
+    fn turn_away(&self, newcomer: Newcomer) {
+        let peer = newcomer.endpoints.peer;
+        debug!(%peer, "connection refused: limits.connections_per_ip reached");
+        if self.tls || self.turning_away.get() >= TURNING_AWAY {
+            return self.worker.counters.add(Count::RefusedConnection);
+        }
+        let (worker, turning_away) = (Rc::clone(&self.worker), Rc::clone(&self.turning_away));
+        turning_away.set(turning_away.get() + 1);
+        tokio::task::spawn_local(async move {
+            conn::turn_away(worker, newcomer).await;
+            turning_away.set(turning_away.get() - 1);
+        });
+    }
+}
+
+/// How many connections `peer` may have; `None` for no limit. A proxy in front of this one brings everybody's.
+fn per_ip(config: &Config, peer: SocketAddr) -> Option<usize> {
+    let limit = config.limits.connections_per_ip;
+    limit.filter(|_| !config.server.trusts(peer.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_of_the_kernels_queue_is_let_in() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        // More than a task may do in one turn, and no turn between them.
+        for _ in 0..10 {
+            let connect = |_| std::net::TcpStream::connect(addr).unwrap();
+            let clients: Vec<_> = (0..20).map(connect).collect();
+            for client in &clients {
+                let (_, peer) = queued(&listener).unwrap();
+                assert_eq!(peer, client.local_addr().unwrap());
+            }
+        }
+        let none = queued(&listener).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+    }
+}
