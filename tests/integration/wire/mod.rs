@@ -12,6 +12,7 @@ mod overload;
 mod places;
 mod requests;
 mod responses;
+mod schemes;
 mod time;
 
 use std::io::{Read, Write};
