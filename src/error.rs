@@ -28,6 +28,8 @@ pub enum ProxyError {
     Refused(Refusal),
     /// TRACE, or CONNECT outside RFC 8441.
     MethodRefused,
+    /// An https:// address was asked for in plaintext (RFC 9110 section 7.4).
+    Misdirected,
     /// No route matches.
     NoRoute,
     /// The request's body is larger than `limits.request_body` bytes.
@@ -79,6 +81,7 @@ impl ProxyError {
             Self::BadRequest(_) | Self::BodyAborted => StatusCode::BAD_REQUEST,
             Self::Refused(refusal) => refusal.status(),
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -125,6 +128,7 @@ impl ProxyError {
             Self::BadRequest(why) => why,
             Self::Refused(refusal) => refusal.why(),
             Self::MethodRefused => "This method is not served here.",
+            Self::Misdirected => "This is for an https:// address, and the connection has no TLS.",
             Self::NoRoute => "No route matches this address.",
             Self::BodyTooLarge(_) => {
                 "The request's body is larger than limits.request_body allows."
@@ -165,6 +169,9 @@ impl fmt::Display for ProxyError {
             Self::BadRequest(why) => write!(f, "bad request: {why}"),
             Self::Refused(refusal) => write!(f, "refused: {}", refusal.why()),
             Self::MethodRefused => f.write_str("method refused"),
+            Self::Misdirected => {
+                f.write_str("https:// asked for in plaintext, by none of server.trusted_proxies")
+            }
             Self::NoRoute => f.write_str("no route"),
             Self::BodyTooLarge(limit) => {
                 write!(f, "request body over limits.request_body ({limit} bytes)")
@@ -296,6 +303,7 @@ mod tests {
     fn clients_mistakes_are_theirs() {
         for error in [
             ProxyError::NoRoute,
+            ProxyError::Misdirected,
             ProxyError::BodyTooLarge(1),
             ProxyError::BadRequest("x"),
         ] {

@@ -25,6 +25,11 @@ pub fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether the target is an `https://` address: an absolute one, as HTTP/2 has it always.
+pub fn is_https<B>(request: &Request<B>) -> bool {
+    request.uri().scheme() == Some(&Scheme::HTTPS)
+}
+
 /// The path that a server which decodes and resolves it would see (RFC 3986 section 6.2.2): percent-encoded unreserved
 /// characters decoded, dot segments resolved, runs of slashes made one.
 ///
@@ -137,6 +142,20 @@ mod tests {
             let request = Request::builder().method(method).uri(target).body(());
             let checked = check(&request.unwrap());
             assert_eq!(checked.is_ok(), fine, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn only_an_absolute_target_says_https() {
+        for (target, https) in [
+            ("https://a.test/", true),
+            ("HTTPS://a.test", true),
+            ("http://a.test/https://", false),
+            ("/https://a.test/", false),
+            ("*", false),
+        ] {
+            let request = Request::builder().uri(target).body(());
+            assert_eq!(is_https(&request.unwrap()), https, "{target}");
         }
     }
 

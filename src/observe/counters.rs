@@ -58,6 +58,8 @@ counts! {
     RefusedForm = "refused_malformed",
     /// A method that is not served
     RefusedMethod = "refused_method",
+    /// An https:// address in plaintext
+    Misdirected = "refused_misdirected",
     /// No route
     RefusedRoute = "refused_no_route",
     /// A head past `limits.request_head`, `request_target` or `request_headers`
@@ -103,6 +105,7 @@ impl Count {
             ProxyError::BadRequest(_) => Self::RefusedForm,
             ProxyError::Refused(refusal) => Self::of_refusal(*refusal),
             ProxyError::MethodRefused => Self::RefusedMethod,
+            ProxyError::Misdirected => Self::Misdirected,
             ProxyError::NoRoute => Self::RefusedRoute,
             ProxyError::BodyTooLarge(_) => Self::RefusedBody,
             ProxyError::RateExceeded { .. } => Self::RefusedRate,

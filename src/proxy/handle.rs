@@ -108,6 +108,12 @@ async fn serve(
     let method = method(&request, upgrade)?;
     target::check(&request).map_err(ProxyError::BadRequest)?;
     let host = host::of(&request).map_err(ProxyError::BadRequest)?;
+    if !ctx.conn.tls && target::is_https(&request) {
+        // Who terminates TLS in front of this one passes on what it was asked.
+        if !snapshot.config.server.trusts(ctx.conn.peer.ip()) {
+            return Err(ProxyError::Misdirected);
+        }
+    }
     if let Some(port) = snapshot.https_port.filter(|_| !ctx.conn.tls) {
         return respond::to_https(&request, &host, port).map(Outcome::Reply);
     }

@@ -209,9 +209,10 @@ async fn connections_are_kept_in_both_versions() {
         assert_eq!(answer.version(), http::Version::HTTP_11);
         assert_eq!(text(answer).await, "hello");
         one.ready().await.unwrap();
-        for sender in [&mut two, &mut plain] {
-            let answer = sender.send_request(request_h2("GET", "/", empty())).await;
-            let answer = answer.unwrap();
+        for (sender, scheme) in [(&mut two, "https"), (&mut plain, "http")] {
+            let mut request = get("/");
+            *request.uri_mut() = format!("{scheme}://localhost/").parse().unwrap();
+            let answer = sender.send_request(request).await.unwrap();
             assert_eq!(answer.version(), http::Version::HTTP_2);
             assert_eq!(text(answer).await, "hello");
         }

@@ -298,7 +298,7 @@ fn the_target_says_which_host_and_the_field_must_be_there_all_the_same() {
         ("/", "a.test", "a"),
         ("http://a.test/", "b.test", "a"),
         ("http://A.test:81", "b.test", "a"),
-        ("https://b.test?x", "a.test", "b"),
+        ("http://b.test?x", "a.test", "b"),
     ] {
         let answer = ask(&lowport, "GET", target, host);
         assert_eq!(

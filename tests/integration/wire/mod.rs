@@ -13,6 +13,7 @@ mod places;
 mod proxy_header;
 mod requests;
 mod responses;
+mod schemes;
 mod time;
 
 use std::io::{Read, Write};
