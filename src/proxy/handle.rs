@@ -149,19 +149,22 @@ async fn end(upgrade: OnUpgrade) {
 }
 
 /// What the inspector bounds in HTTP/1. The library's own bound lies beyond it, since that would say nothing, and not be
-/// logged.
+/// logged. Cookies count as the one field that they become: browsers send each as a field of its own (RFC 9113 section 8.2.3).
 fn bound<B>(limits: &Limits, request: &Request<B>) -> Result<(), ProxyError> {
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > limits.request_target) {
         return Err(ProxyError::Refused(Refusal::TargetTooLong));
     }
-    if request.headers().len() > limits.request_headers {
+    let crumbs = request.headers().get_all(header::COOKIE).iter().count();
+    let joined = crumbs.saturating_sub(1);
+    if request.headers().len() - joined > limits.request_headers {
         return Err(ProxyError::Refused(Refusal::TooManyFields));
     }
     let fields = request.headers().iter();
     let size = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
     let target = target.map_or(0, |target| target.as_str().len());
-    if size.sum::<usize>() + target > limits.request_head {
+    let saved = joined * ("cookie: \r\n".len() - "; ".len());
+    if size.sum::<usize>() - saved + target > limits.request_head {
         return Err(ProxyError::Refused(Refusal::HeadTooLarge));
     }
     Ok(())
