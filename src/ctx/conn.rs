@@ -15,6 +15,8 @@ pub struct Endpoints {
     pub peer: SocketAddr,
     /// Our address
     pub local: SocketAddr,
+    /// Whether a trusted proxy has brought it, and told whose it is if it knows
+    pub introduced: bool,
     /// Whether a proxy should have told who the client is and did not: then `peer` is the proxy, and what it forwards may
     /// be anybody's
     pub unnamed: bool,
@@ -94,6 +96,7 @@ mod tests {
             let endpoints = Endpoints {
                 peer: peer.parse().unwrap(),
                 local: "127.0.0.1:443".parse().unwrap(),
+                introduced: unnamed,
                 unnamed,
             };
             let conn = Conn::new(endpoints, true, false);

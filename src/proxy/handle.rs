@@ -15,7 +15,7 @@ use super::forward::forward;
 use super::reply::{Reply, ReplyBody};
 use super::{admit, respond, tunnel};
 use crate::config::{Action, Limits};
-use crate::ctx::{Conn, Flow, RequestCtx, Worker};
+use crate::ctx::{Conn, Endpoints, Flow, RequestCtx, Worker};
 use crate::error::{Fault, ProxyError};
 use crate::http::hop;
 use crate::http::host::{self, Host};
@@ -110,7 +110,10 @@ async fn serve(
     let host = host::of(&request).map_err(ProxyError::BadRequest)?;
     if !ctx.conn.tls && target::is_https(&request) {
         // Who terminates TLS in front of this one passes on what it was asked.
-        if !snapshot.config.server.trusts(ctx.conn.peer.ip()) {
+        let Endpoints {
+            introduced, peer, ..
+        } = ctx.conn.endpoints;
+        if !introduced && !snapshot.config.server.trusts(peer.ip()) {
             return Err(ProxyError::Misdirected);
         }
     }

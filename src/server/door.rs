@@ -211,6 +211,7 @@ impl Door {
             endpoints: Endpoints {
                 peer,
                 local,
+                introduced,
                 unnamed: false,
             },
             since: Instant::now(),

@@ -76,6 +76,14 @@ fn counted(mut lowport: Lowport, count: &str) -> Option<u64> {
 }
 
 #[test]
+fn a_proxy_that_terminates_tls_may_bring_requests_for_https() {
+    let lowport = lowport(HELLO);
+    let mut wire = Wire::behind(&lowport, Over::Plain, LINE);
+    wire.send("GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+    assert_eq!(statuses(&wire.rest()), [200]);
+}
+
+#[test]
 fn whoever_the_proxy_names_is_the_client() {
     let recorder = Recorder::start();
     let lowport = lowport(&recorder.route());
