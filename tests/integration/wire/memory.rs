@@ -96,10 +96,15 @@ async fn past_its_limit_requests_are_503_while_health_answers_and_below_it_all_a
     });
 }
 
+/// A limit, in bytes, that it has passed already; no less than a limit can be.
+fn too_little(lowport: &Lowport) -> u64 {
+    (lowport.memory() * 1024 / 2).max(4 << 20)
+}
+
 /// It has more than it may have from the start.
 fn heavy(routes: &str) -> Lowport {
     let lowport = Lowport::with(&setup(routes));
-    limit(&lowport, routes, lowport.memory() * 1024 / 2);
+    limit(&lowport, routes, too_little(&lowport));
     lowport
 }
 
@@ -152,7 +157,7 @@ fn whoever_is_within_a_request_stays() {
     until("both upstream", || {
         (upstream.seen().len() == 2).then_some(())
     });
-    limit(&lowport, &routes, lowport.memory() * 1024 / 2);
+    limit(&lowport, &routes, too_little(&lowport));
     until("requests to be shed", || {
         let mut stream = raw::connect(lowport.http);
         ask(&mut stream, "/");
