@@ -334,15 +334,15 @@ fn a_block_of_fields_that_grows_when_it_is_read_is_refused() {
 
 #[test]
 fn only_so_many_streams_are_open_at_once() {
-    let recorder = upstream();
-    let lowport = Lowport::start(&recorder.route());
     for over in BOTH {
-        let before = flooded(&recorder);
+        // An upstream each: it may see the last of them when the client has long heard.
+        let recorder = upstream();
+        let lowport = Lowport::start(&recorder.route());
         let mut client = Frames::open(&lowport, over, &[]);
         let streams: Vec<u32> = (0..200).map(|_| client.get("/flood")).collect();
         let refused = Outcome::Reset(7);
         assert_eq!(client.outcome(streams[199]), refused, "REFUSED_STREAM");
-        assert!(flooded(&recorder) - before <= 128);
+        assert!(flooded(&recorder) <= 128);
         assert_eq!(client.count(RST_STREAM), 72);
         client.reset(streams[0], CANCEL);
         let after = client.get("/calm");
