@@ -26,7 +26,9 @@ fn nothing_is_denied_in_the_whole_suite_but_what_is_meant_to_be() {
     let folder = folder();
     let binary = traced_binary(folder.path(), &strace);
     let suite = Command::new(env!("CARGO"))
-        .args(["test", "--test", "integration"])
+        .args(["test", "--test", "integration", "--"])
+        // They stop lowport itself, or count on when it hears: strace is in the way of both.
+        .args(["--skip", "wire::places"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("LOWPORT_TEST_BINARY", binary)
         .stdin(Stdio::null())
