@@ -76,8 +76,10 @@ pub struct Lasting {
     pub app: Option<watch::Receiver<AppState>>,
     /// Whether this is `lowport dev`
     pub dev: bool,
-    /// Users that were found by name: a sandbox takes the system's table of users away
+    /// Users that were found by name
     users: Mutex<HashMap<String, u32>>,
+    /// Whether the system's table of users is out of reach
+    users_closed: bool,
 }
 
 impl Lasting {
@@ -90,7 +92,13 @@ impl Lasting {
             app: None,
             dev,
             users: Mutex::default(),
+            users_closed: false,
         }
+    }
+
+    /// Asks the system's table of users no more: the sandbox has taken it away.
+    pub fn close_users(&mut self) {
+        self.users_closed = true;
     }
 
     /// Takes over users that somebody else has found.
@@ -102,7 +110,11 @@ impl Lasting {
     /// The user of this name, as of now or as of when it could last be found.
     fn uid(&self, name: &str) -> Result<u32, UserError> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        match (Identity::lookup(name), users.get(name)) {
+        let found = match self.users_closed {
+            true => Err(UserError::Closed(name.to_owned())),
+            false => Identity::lookup(name),
+        };
+        match (found, users.get(name)) {
             (Ok(found), _) => {
                 users.insert(name.to_owned(), found.uid);
                 Ok(found.uid)
@@ -217,10 +229,16 @@ mod tests {
 
     #[test]
     fn a_user_found_once_is_known_when_the_table_of_users_is_gone() {
-        let lasting = Lasting::new(false);
+        let mut lasting = Lasting::new(false);
         assert_eq!(lasting.uid("root"), Ok(0));
         assert!(lasting.uid("no-such-user-here").is_err());
         lasting.learn(&[("no-such-user-here".to_owned(), 7)]);
         assert_eq!(lasting.uid("no-such-user-here"), Ok(7));
+        lasting.close_users();
+        assert_eq!(lasting.uid("root"), Ok(0));
+        assert_eq!(
+            lasting.uid("nobody"),
+            Err(UserError::Closed("nobody".to_owned()))
+        );
     }
 }

@@ -185,6 +185,9 @@ impl Boot {
                 .map_err(|error| Failed::running("the sandbox", &error))?,
             None => Walls::none("--no-sandbox"),
         };
+        if walls.stand() {
+            lasting.close_users();
+        }
         let micros = began.elapsed().as_micros();
         debug!(micros, "the drop and the sandbox took this long");
 
@@ -234,7 +237,13 @@ fn bind(config: &Config, inherited: &[Inherited], mistakes: &Mistakes) -> io::Re
                 tls,
                 sockets: passed.sockets(workers)?,
             }),
-            None => all.extend(privilege::bind(listener, tls, workers, mistakes)),
+            None => all.extend(privilege::bind(
+                listener,
+                tls,
+                workers,
+                privilege::holder,
+                mistakes,
+            )),
         }
     }
     Ok(all)

@@ -57,7 +57,7 @@ fn check(source: &Arc<Source>, no_ports: bool, note: Option<String>) -> Result<S
 fn ports(config: &Config, mistakes: &Mistakes, notes: &mut Vec<String>) {
     for (listener, tls) in config.listeners() {
         let found = Mistakes::new(mistakes.shared_source());
-        if bind(listener, tls, 1, &found).is_some() {
+        if bind(listener, tls, 1, holder, &found).is_some() {
             continue;
         }
         match holder(listener.addr.port()) {

@@ -15,6 +15,9 @@ use crate::config::{Listener, Mistake, Mistakes};
 /// Connections that the kernel may hold ready for us to accept, per socket.
 const BACKLOG: i32 = 4096;
 
+/// Finds out which process listens on a port: [`holder`], for a process that may look into /proc.
+pub type Holder = fn(u16) -> Option<String>;
+
 /// A listener with a socket of its own for each worker, between which the kernel spreads connections (SO_REUSEPORT).
 #[derive(Debug)]
 pub struct Bound {
@@ -27,14 +30,20 @@ pub struct Bound {
 }
 
 /// Binds `listener` for `workers` workers, or says in `mistakes` why not and what to do. An IPv6 address that is only
-/// a default is left out, with no mistake, where the machine has no IPv6.
-pub fn bind(listener: &Listener, tls: bool, workers: usize, mistakes: &Mistakes) -> Option<Bound> {
+/// a default is left out, with no mistake, where the machine has no IPv6. Who has taken a port, `holder` tells.
+pub fn bind(
+    listener: &Listener,
+    tls: bool,
+    workers: usize,
+    holder: Holder,
+    mistakes: &Mistakes,
+) -> Option<Bound> {
     let addr = listener.addr;
     match sockets(addr, workers) {
         Ok(sockets) => Some(Bound { addr, tls, sockets }),
         Err(error) if addr.is_ipv6() && listener.span.is_none() && no_ipv6(&error) => None,
         Err(error) => {
-            mistakes.push(mistake(listener, tls, &error));
+            mistakes.push(mistake(listener, tls, holder, &error));
             None
         }
     }
@@ -77,7 +86,7 @@ pub fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-fn mistake(listener: &Listener, tls: bool, error: &io::Error) -> Mistake {
+fn mistake(listener: &Listener, tls: bool, holder: Holder, error: &io::Error) -> Mistake {
     let addr = listener.addr;
     let key = if tls { "server.https" } else { "server.http" };
     let mistake =
@@ -150,10 +159,10 @@ mod tests {
         };
         drop(probe);
         let first = mistakes();
-        let bound = bind(&listener, false, 3, &first).unwrap();
+        let bound = bind(&listener, false, 3, holder, &first).unwrap();
         assert_eq!((bound.sockets.len(), first.len()), (3, 0));
         let second = mistakes();
-        assert!(bind(&listener, false, 1, &second).is_none());
+        assert!(bind(&listener, false, 1, holder, &second).is_none());
         let text = second.render(false);
         assert!(
             text.contains("is in use") && text.contains(&format!("(pid {})", std::process::id())),
@@ -168,7 +177,7 @@ mod tests {
             span: Some(0..0),
         };
         let mistakes = mistakes();
-        assert!(bind(&listener, true, 1, &mistakes).is_none());
+        assert!(bind(&listener, true, 1, holder, &mistakes).is_none());
         assert!(
             mistakes
                 .render(false)

@@ -39,7 +39,7 @@ mod witness;
 
 pub use activation::{Adopted, InheritError, Inherited, inherited};
 pub use allocator::give_memory_back;
-pub use bind::{Bound, bind, has_ipv6, holder};
+pub use bind::{Bound, Holder, bind, has_ipv6, holder};
 pub use broker::{Broker, Link, Loaded};
 pub use capability::Capability;
 pub use confined::confine_app;

@@ -127,6 +127,8 @@ pub enum UserError {
     Number(String),
     /// The system's table of users cannot be read
     Table(String, Errno),
+    /// The sandbox took the system's table of users away before anybody asked for this name
+    Closed(String),
     /// It is uid 0
     Root,
 }
@@ -149,6 +151,10 @@ impl fmt::Display for UserError {
                     "user \"{name}\" cannot be looked up: {errno}; uid:gid needs no look-up"
                 )
             }
+            Self::Closed(name) => write!(
+                f,
+                "user \"{name}\" cannot be looked up inside the sandbox, and no broker found it in {PASSWD}"
+            ),
             Self::Root => f.write_str(
                 "uid 0 is root, which is what lowport is there to avoid; make a user for it with: \
                  useradd --system --no-create-home --shell /usr/sbin/nologin lowport",

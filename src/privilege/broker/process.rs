@@ -306,10 +306,12 @@ fn written(config: &Config, path: &Path) -> Span {
 }
 
 fn bind_missing(config: &Config, bound: &[(SocketAddr, bool)], mistakes: &Mistakes) -> Vec<Bound> {
+    // Its sandbox shows it nobody's descriptors.
+    let holder = |_| None;
     config
         .listeners()
         .filter(|(listener, _)| !bound.iter().any(|(addr, _)| *addr == listener.addr))
-        .filter_map(|(listener, tls)| bind(listener, tls, config.server.workers, mistakes))
+        .filter_map(|(listener, tls)| bind(listener, tls, config.server.workers, holder, mistakes))
         .collect()
 }
 
