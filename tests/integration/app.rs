@@ -136,6 +136,22 @@ fn the_app_is_told_where_to_listen_and_inherits_nothing_of_ours() {
     );
 }
 
+/// lowport takes memory in small pages, which keep nobody waiting; the app as it would have without us.
+#[test]
+fn the_app_has_huge_pages_as_it_would_have_without_us() {
+    let scene = Scene::sample();
+    let huge_pages = |pid| process::status(pid, "THP_enabled");
+    let Some(ours) = huge_pages(std::process::id()) else {
+        return skipped(
+            "the_app_has_huge_pages_as_it_would_have_without_us",
+            "the kernel does not tell (before Linux 5.0)",
+        );
+    };
+    let (app, _) = scene.pids();
+    assert_eq!(huge_pages(app), Some(ours));
+    assert_eq!(huge_pages(scene.lowport.pid()).as_deref(), Some("0"));
+}
+
 /// What one client counted.
 #[derive(Default)]
 struct Count {
