@@ -168,6 +168,7 @@ fn route(host: HostMatch, path: PathMatch) -> Route {
             request_body_idle: second,
             response_write_idle: second,
             keepalive_idle: second,
+            hibernate: None,
             upstream_connect: second,
             upstream_response: second,
             upstream_idle: second,

@@ -55,6 +55,17 @@ impl Stream {
         Some(memory[libc::SK_MEMINFO_WMEM_QUEUED as usize])
     }
 
+    /// Ready when something has arrived on the socket, with nothing of it read: over TLS that need not be what reading would
+    /// give.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::TlsServer(stream) => stream.get_ref().0.poll_read_ready(cx),
+            Self::TlsClient(stream) => stream.get_ref().0.poll_read_ready(cx),
+        }
+    }
+
     /// Whatever has not left yet is thrown away when this is dropped, and the other side is told: to wait for one that does
     /// not read would keep it in the kernel's memory.
     pub fn reset_on_close(&self) {

@@ -108,6 +108,8 @@ pub(crate) fn upstream() -> u16 {
             let listener = tokio::net::TcpListener::from_std(listener).expect("listening");
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(answer(stream));
+                // Else a crowd is let in before anybody who is there already is answered.
+                tokio::task::yield_now().await;
             }
         });
     });

@@ -80,6 +80,7 @@ pub(super) static TIMEOUTS: Known = Known {
         "request_body_idle",
         "response_write_idle",
         "keepalive_idle",
+        "hibernate",
         "upstream_connect",
         "upstream_response",
         "upstream_idle",

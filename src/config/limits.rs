@@ -25,6 +25,8 @@ const MEMORY: u64 = 4 << 20;
 
 /// Requests at once.
 const BURST: RangeInclusive<u64> = 1..=1_000_000;
+/// Browsers ask for what a page needs within seconds, and are silent for a long time after that.
+const HIBERNATE: Duration = Duration::from_secs(5);
 
 /// `[limits]`
 pub(super) fn limits(top: &Table<'_>) -> Limits {
@@ -166,6 +168,7 @@ pub(super) fn timeouts(top: &Table<'_>) -> Timeouts {
         request_body_idle: time("request_body_idle", 30),
         response_write_idle: time("response_write_idle", 60),
         keepalive_idle: time("keepalive_idle", 75),
+        hibernate: hibernate(&table),
         upstream_connect: time("upstream_connect", 5),
         upstream_response: time("upstream_response", 60),
         upstream_idle: time("upstream_idle", 60),
@@ -186,6 +189,15 @@ pub(super) fn route_timeouts(route: &Table<'_>, timeouts: &Timeouts) -> Timeouts
         tunnel_idle: time("tunnel_idle", timeouts.tunnel_idle),
         ..timeouts.clone()
     }
+}
+
+fn hibernate(table: &Table<'_>) -> Option<Duration> {
+    let wanted = "a time such as \"5s\", or 0 for never";
+    let time = table.scalar("hibernate", wanted, |text| match text {
+        "0" => Ok(None),
+        _ => values::time(text).map(Some),
+    });
+    time.map_or(Some(HIBERNATE), |time| time.value)
 }
 
 fn time(table: &Table<'_>, key: &str, default: Duration) -> Duration {
@@ -230,6 +242,7 @@ mod tests {
             t.keepalive_idle,
         ];
         assert_eq!(client.map(seconds), [10, 10, 30, 60, 75]);
+        assert_eq!(t.hibernate.map(seconds), Some(5));
         let rest = [
             t.upstream_connect,
             t.upstream_response,
@@ -244,13 +257,14 @@ mod tests {
     fn zero_is_no_limit_and_routes_have_their_own() {
         let config = parsed(&format!(
             "[limits]\nrequest_body = 0\nconnections = 0\nconnections_per_ip = 5\nmemory = 0\n\
-             [timeouts]\ndrain = \"1h\"\nupstream_idle = \"250ms\"\n\
+             [timeouts]\nhibernate = 0\ndrain = \"1h\"\nupstream_idle = \"250ms\"\n\
              {ROUTE}[route.limits]\nrequest_body = \"1GiB\"\n\
              [route.timeouts]\nupstream_idle = \"5m\"\n[[route]]\npath = \"/b\"\nto = \"a:1\"\n"
         ));
         assert_eq!(config.limits.request_body, None);
         assert_eq!(config.limits.connections, None);
         assert_eq!(config.limits.memory, Memory::Any);
+        assert_eq!(config.timeouts.hibernate, None);
         assert_eq!(config.limits.connections_per_ip, Some(5));
         let [first, second] = &config.routes[..] else {
             panic!("two routes")

@@ -239,6 +239,8 @@ pub struct Timeouts {
     pub response_write_idle: Duration,
     /// An idle client connection
     pub keepalive_idle: Duration,
+    /// After so long an idle one over HTTP/1 gives back its buffers; `None` for never
+    pub hibernate: Option<Duration>,
     /// Connecting to a peer
     pub upstream_connect: Duration,
     /// From the request sent to the response head

@@ -314,6 +314,7 @@ mod tests {
             request_body_idle: other,
             response_write_idle: other,
             keepalive_idle: Duration::from_millis(idle),
+            hibernate: None,
             upstream_connect: other,
             upstream_response: other,
             upstream_idle: other,

@@ -13,6 +13,8 @@ use crate::http1::Refusal;
 pub struct Intake {
     /// Requests that the request path has begun
     begun: AtomicU32,
+    /// How many requests were seen, while nothing but whole ones was
+    whole: AtomicU32,
     /// The request, by its number, whose WebSocket is not decided; 0 for none
     undecided: AtomicU32,
     /// Whether bytes were passed on meanwhile, unseen
@@ -51,6 +53,17 @@ impl Intake {
     /// Whether the request with this number, counted from 1, has begun.
     pub fn has_begun(&self, number: u32) -> bool {
         self.begun.load(Relaxed) == number
+    }
+
+    /// So many requests were seen by now; `whole` is whether the last one's last byte was the last of all.
+    pub fn see(&self, requests: u32, whole: bool) {
+        self.whole.store(if whole { requests } else { 0 }, Relaxed);
+    }
+
+    /// Whether there were requests, and all that came has been taken up as one.
+    pub fn has_taken_all(&self) -> bool {
+        let begun = self.begun();
+        begun > 0 && begun == self.whole.load(Relaxed)
     }
 
     /// The request with this number asks for a WebSocket: what follows cannot be judged before it is answered.
@@ -97,6 +110,20 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_is_taken_up_when_the_last_request_seen_has_begun_and_nothing_follows_it() {
+        let intake = Intake::default();
+        intake.see(0, true);
+        assert!(!intake.has_taken_all(), "none came");
+        intake.see(2, true);
+        intake.begin();
+        assert!(!intake.has_taken_all(), "the second is to begin");
+        intake.begin();
+        assert!(intake.has_taken_all());
+        intake.see(2, false);
+        assert!(!intake.has_taken_all(), "part of a third is there");
+    }
 
     #[test]
     fn a_refused_websocket_ends_the_connection_only_where_bytes_followed_it() {

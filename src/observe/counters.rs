@@ -40,6 +40,8 @@ counts! {
     Rested = "accept_rests",
     /// Idle connections that were ended for new ones
     MadeRoom = "closed_for_room",
+    /// Times that an idle connection gave back its buffers
+    Hibernated = "hibernated",
     /// Requests whose head was complete
     Requests = "requests",
     /// Responses of each class; tunnels are 101
@@ -166,6 +168,11 @@ impl Counters {
     pub fn add(&self, count: Count) {
         let counter = &self.0[count as usize];
         counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How many of this one so far.
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count as usize].load(Relaxed)
     }
 }
 

@@ -162,6 +162,7 @@ pub(super) mod tests {
                 request_body_idle: second,
                 response_write_idle: second,
                 keepalive_idle: second,
+                hibernate: None,
                 upstream_connect: second,
                 upstream_response: second,
                 upstream_idle: second,

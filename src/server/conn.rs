@@ -19,8 +19,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::clients::{Client, Told};
+use super::hibernation::Hibernating;
 use super::streams::Streams;
 use super::watched::{Eye, Watched};
+use crate::config::Limits;
 use crate::ctx::{Conn, Endpoints, Overdue, Worker};
 use crate::error::chain;
 use crate::http1::{Bounds, Inspector, Refusal};
@@ -33,7 +35,7 @@ use crate::stream::Stream;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a connection that is to end has for a last word: an HTTP/2 one after GOAWAY, a silent one when draining.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
 const STILL: Duration = Duration::from_secs(3);
 /// Bytes of each response that wait for the client behind the one chunk that is being sent.
@@ -215,113 +217,156 @@ async fn speak(
     let eye = if conn.h2 {
         Eye::Http2(Gauge::new())
     } else {
-        Eye::Http1(Inspector::new(Bounds {
-            head: limits.request_head,
-            target: limits.request_target,
-            fields: limits.request_headers,
-        }))
+        Eye::Http1(Inspector::new(bounds(limits)))
     };
-    let io = TokioIo::new(Watched::new(
+    let io = Watched::new(
         stream,
         head,
         Arc::clone(&conn.activity),
         Arc::clone(&conn.intake),
         Arc::clone(&client.seat),
         eye,
-    ));
-    let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
+    );
     if conn.h2 {
-        let idle = snapshot.config.timeouts.response_write_idle;
-        let streams = Streams::new(idle, &conn.activity);
-        let mut builder = http2::Builder::new(streams.clone());
-        let service = service_fn(move |request| {
-            let flow = Some(streams.begin());
-            proxy::handle(Rc::clone(&at), Rc::clone(&of), flow, request)
-        });
-        let head = u32::try_from(limits.request_head).unwrap_or(u32::MAX);
-        builder
-            .timer(TokioTimer::new())
-            .enable_connect_protocol()
-            .max_concurrent_streams(limits.streams)
-            // The gauge counts resets, and forgives some: this would end whoever changes their mind at once.
-            .max_pending_accept_reset_streams(limits.streams as usize)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(BEHIND)
-            // The request path has the last word on the size of a head. What is past this bound gets a bare 431, and what
-            // is past four times this bound is not read to its end.
-            .max_header_list_size(head.saturating_mul(2).max(32 * 1024));
-        let mut serving = pin!(builder.serve_connection(io, service));
-        let end = drive(&worker, &client, &conn, |cx, say| {
-            if say == Say::GoAway {
-                serving.as_mut().graceful_shutdown();
-            }
-            serving.as_mut().poll(cx)
-        });
-        let end = end.await;
-        match &end {
-            End::Misused(misuse) => proxy::cut_off(&worker, &conn, *misuse),
-            End::Malformed(why) => proxy::refused(&worker, &conn, why),
-            _ => {}
-        }
-        report(&worker, end);
+        http2(worker, client, conn, io, snapshot).await;
     } else {
-        let mut builder = http1::Builder::new();
-        let service =
-            service_fn(move |request| proxy::handle(Rc::clone(&at), Rc::clone(&of), None, request));
-        // Not `pipeline_flush`: it takes the bound off what is buffered for a client that does not read.
-        builder
-            .header_read_timeout(None)
-            .max_headers(limits.request_headers)
-            // The inspector has the last word on the size of a head: hyper's bound lies beyond it.
-            .max_buf_size(limits.request_head.max(60 * 1024) + 4096);
-        let mut serving = builder.serve_connection(io, service).with_upgrades();
-        let end = drive(&worker, &client, &conn, |cx, say| {
-            let mut serving = Pin::new(&mut serving);
-            if say == Say::GoAway {
-                serving.as_mut().graceful_shutdown();
-            }
-            serving.poll(cx)
-        });
-        let end = end.await;
-        match end {
-            End::HeadTimeout | End::Refused(_) => {
-                if let Some(parts) = serving.into_parts() {
-                    let (mut stream, withheld) = parts.io.into_inner().into_parts();
-                    let head = [&parts.read_buf[..], &withheld].concat();
-                    match end {
-                        End::Refused(why) => refuse(&worker, &conn, &mut stream, &head, why).await,
-                        _ => time_out(&worker, &conn, &mut stream, &head).await,
-                    }
-                }
-            }
-            // Nothing was said that could be lost.
-            End::MadeRoom => {
-                if let Some(parts) = serving.into_parts() {
-                    let (mut stream, _) = parts.io.into_inner().into_parts();
-                    let _ = timeout(GOODBYE, stream.shutdown()).await;
-                }
-            }
-            _ => {
-                if let End::Malformed(why) = &end {
-                    proxy::refused(&worker, &conn, why);
-                }
-                // hyper has said its last word, if it is not the one that broke off, or the client does not read.
-                let said = match end {
-                    End::Broken(_) => conn.intake.refusal().is_some(),
-                    _ => end != End::WriteTimeout,
-                };
-                if said
-                    && let Some(parts) = serving.into_parts()
-                    && !parts.io.inner().has_ended()
-                {
-                    let (mut stream, _) = parts.io.into_inner().into_parts();
-                    linger::part(&mut stream).await;
+        http1(worker, client, conn, io, limits).await;
+    }
+}
+
+/// What the inspector holds the heads of a connection to.
+pub(super) fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        head: limits.request_head,
+        target: limits.request_target,
+        fields: limits.request_headers,
+    }
+}
+
+async fn http2(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    conn: Rc<Conn>,
+    io: Watched,
+    snapshot: &Snapshot,
+) {
+    let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
+    let limits = &snapshot.config.limits;
+    let idle = snapshot.config.timeouts.response_write_idle;
+    let streams = Streams::new(idle, &conn.activity);
+    let mut builder = http2::Builder::new(streams.clone());
+    let service = service_fn(move |request| {
+        let flow = Some(streams.begin());
+        proxy::handle(Rc::clone(&at), Rc::clone(&of), flow, request)
+    });
+    let head = u32::try_from(limits.request_head).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(limits.streams)
+        // The gauge counts resets, and forgives some: this would end whoever changes their mind at once.
+        .max_pending_accept_reset_streams(limits.streams as usize)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(BEHIND)
+        // The request path has the last word on the size of a head. What is past this bound gets a bare 431, and what
+        // is past four times this bound is not read to its end.
+        .max_header_list_size(head.saturating_mul(2).max(32 * 1024));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let end = drive(&worker, &client, &conn, |cx, say| {
+        if say == Say::GoAway {
+            serving.as_mut().graceful_shutdown();
+        }
+        serving.as_mut().poll(cx)
+    });
+    let end = end.await;
+    match &end {
+        End::Misused(misuse) => proxy::cut_off(&worker, &conn, *misuse),
+        End::Malformed(why) => proxy::refused(&worker, &conn, why),
+        _ => {}
+    }
+    report(&worker, end);
+}
+
+/// Serves HTTP/1 from the first byte of a request on, until it hibernates. `io` has the bounds of these `limits`.
+pub(super) async fn http1(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    conn: Rc<Conn>,
+    io: Watched,
+    limits: &Limits,
+) {
+    let (at, of) = (Rc::clone(&worker), Rc::clone(&conn));
+    let mut builder = http1::Builder::new();
+    let service =
+        service_fn(move |request| proxy::handle(Rc::clone(&at), Rc::clone(&of), None, request));
+    // Not `pipeline_flush`: it takes the bound off what is buffered for a client that does not read.
+    builder
+        .header_read_timeout(None)
+        .max_headers(limits.request_headers)
+        // The inspector has the last word on the size of a head: hyper's bound lies beyond it.
+        .max_buf_size(limits.request_head.max(60 * 1024) + 4096);
+    let mut serving = builder
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let end = drive(&worker, &client, &conn, |cx, say| {
+        let mut serving = Pin::new(&mut serving);
+        if say == Say::GoAway {
+            serving.as_mut().graceful_shutdown();
+        }
+        serving.poll(cx)
+    });
+    let end = end.await;
+    match end {
+        End::HeadTimeout | End::Refused(_) => {
+            if let Some(parts) = serving.into_parts() {
+                let (mut stream, withheld) = parts.io.into_inner().into_parts();
+                let head = [&parts.read_buf[..], &withheld].concat();
+                match end {
+                    End::Refused(why) => refuse(&worker, &conn, &mut stream, &head, why).await,
+                    _ => time_out(&worker, &conn, &mut stream, &head).await,
                 }
             }
         }
-        report(&worker, end);
+        End::Hibernates => {
+            // hyper has taken up all that came.
+            if let Some(parts) = serving.into_parts() {
+                let io = parts.io.into_inner();
+                return Hibernating {
+                    worker,
+                    client,
+                    conn,
+                    io,
+                }
+                .start();
+            }
+        }
+        // Nothing was said that could be lost.
+        End::MadeRoom => {
+            if let Some(parts) = serving.into_parts() {
+                let (mut stream, _) = parts.io.into_inner().into_parts();
+                let _ = timeout(GOODBYE, stream.shutdown()).await;
+            }
+        }
+        _ => {
+            if let End::Malformed(why) = &end {
+                proxy::refused(&worker, &conn, why);
+            }
+            // hyper has said its last word, if it is not the one that broke off, or the client does not read.
+            let said = match end {
+                End::Broken(_) => conn.intake.refusal().is_some(),
+                _ => end != End::WriteTimeout,
+            };
+            if said
+                && let Some(parts) = serving.into_parts()
+                && !parts.io.inner().has_ended()
+            {
+                let (mut stream, _) = parts.io.into_inner().into_parts();
+                linger::part(&mut stream).await;
+            }
+        }
     }
+    report(&worker, end);
 }
 
 /// What a connection is told before it is polled.
@@ -346,8 +391,10 @@ enum End {
     HeadTimeout,
     IdleTimeout,
     WriteTimeout,
-    /// Over HTTP/1, for somebody else
+    /// Over HTTP/1: closed for somebody else, or because the worker drains
     MadeRoom,
+    /// Over HTTP/1: it goes on without hyper
+    Hibernates,
 }
 
 impl End {
@@ -379,6 +426,7 @@ fn report(worker: &Worker, end: End) {
         End::Misused(misuse) => debug!(reason = misuse.why(), "client connection cut off"),
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
         End::MadeRoom => debug!("client connection closed to make room"),
+        End::Hibernates => {}
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
         End::WriteTimeout => debug!("client read nothing for timeouts.response_write_idle"),
@@ -397,12 +445,13 @@ async fn drive(
     // What had moved when the timer of an HTTP/2 connection that is to end was last set.
     let mut still = None;
     let snapshot = worker.snapshot();
-    let (head_limit, idle_limit, write_limit) = {
+    let (head_limit, idle_limit, write_limit, hibernates) = {
         let timeouts = &snapshot.config.timeouts;
         (
             timeouts.request_head,
             timeouts.keepalive_idle,
             timeouts.response_write_idle,
+            timeouts.hibernate.filter(|_| !conn.h2),
         )
     };
     // HTTP/1.1 is told with the last response.
@@ -410,6 +459,7 @@ async fn drive(
     let most = most.filter(|_| conn.h2).unwrap_or(u32::MAX);
     drop(snapshot);
     // It never sleeps for longer than the shortest phase that may begin meanwhile.
+    let idle_limit = idle_limit.min(hibernates.unwrap_or(Duration::MAX));
     let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
     poll_fn(|cx| {
         conn.activity.take_turn();
@@ -428,9 +478,11 @@ async fn drive(
         let told = client.told(cx);
         if (told != Told::Nothing || conn.intake.begun() >= most) && !leaving {
             leaving = true;
-            let spare = told == Told::MakeRoom && !conn.h2 && conn.quiet().is_some();
+            let spare = !conn.h2
+                && conn.quiet().is_some()
+                && (told == Told::MakeRoom || told == Told::Drain && !conn.is_new());
             match poll(cx, Say::GoAway) {
-                // hyper would wait for the first request of one that has asked nothing yet.
+                // hyper would wait for the first request of one that has asked it nothing yet.
                 _ if spare => return Poll::Ready(End::MadeRoom),
                 Poll::Ready(result) => return Poll::Ready(End::of(conn, result)),
                 Poll::Pending => {}
@@ -470,7 +522,18 @@ async fn drive(
                     }
                     rest.min(STILL)
                 }
-                Overdue::No { rest } => rest.min(idle_limit),
+                Overdue::No { rest } => {
+                    let idle = conn.quiet().filter(|_| conn.intake.has_taken_all());
+                    match (hibernates, idle) {
+                        (Some(after), Some(idle)) if !leaving => {
+                            match after.checked_sub(idle).filter(|left| !left.is_zero()) {
+                                Some(left) => rest.min(left),
+                                None => return Poll::Ready(End::Hibernates),
+                            }
+                        }
+                        _ => rest.min(idle_limit),
+                    }
+                }
                 Overdue::Head if conn.h2 => {
                     (leaving, cut) = (true, true);
                     conn.activity.cut(Misuse::SlowHead);

@@ -5,6 +5,7 @@ mod clients;
 mod conn;
 mod door;
 mod farewell;
+mod hibernation;
 mod introduction;
 mod streams;
 mod watched;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::clients::Seat;
 use super::farewell::Farewell;
 use crate::ctx::{Activity, Intake};
-use crate::http1::{Inspector, Refused};
+use crate::http1::{Bounds, Inspector, Refused};
 use crate::http2::{Gauge, Look};
 use crate::stream::Stream;
 
@@ -92,6 +92,19 @@ impl Watched {
         self.ended == Some(Ended::Client)
     }
 
+    /// Gives back what was kept room for between two requests of HTTP/1. The next one is held to `bounds`.
+    pub(super) fn begin_anew(&mut self, bounds: Bounds) {
+        self.head = Bytes::new();
+        if let Eye::Http1(inspector) = &mut self.eye {
+            inspector.begin_anew(bounds);
+        }
+    }
+
+    /// Ready when something has arrived, with nothing of it read.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
     /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
     fn inspect(
         &mut self,
@@ -117,6 +130,7 @@ impl Watched {
             inspector.resume();
         }
         let looked = inspector.look(bytes);
+        self.intake.see(inspector.heads(), inspector.is_between());
         if inspector.is_opaque() {
             self.intake.undecide(inspector.heads());
             if inspector.has_seen_beyond() {

@@ -19,12 +19,14 @@ use super::clients::Clients;
 use super::door::{Accepting, BATCH, Door};
 use crate::config::Memory;
 use crate::ctx::{self, Load};
-use crate::observe::{Counters, Footprint, LogBuffer, LogSink};
+use crate::observe::{Count, Counters, Footprint, LogBuffer, LogSink};
 use crate::privilege::{self, Witness};
 use crate::snapshot::Snapshot;
 
 /// How often idle connections to peers are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Connections whose buffers are given back to the kernel together: it takes the allocator a millisecond to find them.
+const CROWD: u64 = 64;
 /// How long access records wait for company.
 const LOG_DELAY: Duration = Duration::from_millis(50);
 /// How often a draining worker looks whether it is done.
@@ -162,6 +164,7 @@ async fn run(
     let mut sweep = tokio::time::interval(SWEEP);
     let mut drained = tokio::time::interval(DRAIN_LOOK);
     let mut draining = false;
+    let mut hibernated = 0;
     tokio::task::spawn_local(flush(Rc::clone(&worker)));
     tokio::task::spawn_local(keep_light(
         Arc::clone(&shared),
@@ -186,7 +189,14 @@ async fn run(
                 }
                 None => break,
             },
-            _ = sweep.tick() => worker.pool.sweep(),
+            _ = sweep.tick() => {
+                worker.pool.sweep();
+                let now = worker.counters.get(Count::Hibernated);
+                if now - hibernated >= CROWD {
+                    hibernated = now;
+                    privilege::give_memory_back();
+                }
+            }
             () = shared.admission.asked() => make_room(&shared, &clients),
             _ = drained.tick(), if draining => {}
         }

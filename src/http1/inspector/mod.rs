@@ -88,6 +88,17 @@ impl Inspector {
         self.beyond
     }
 
+    /// Whether all that was looked at are whole requests.
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Head) && self.head.size == 0
+    }
+
+    /// Gives back what it kept room for, and has `bounds` from now on. Between requests.
+    pub fn begin_anew(&mut self, bounds: Bounds) {
+        self.partial = Vec::new();
+        self.bounds = bounds;
+    }
+
     /// There is no tunnel: what follows is the next request.
     pub fn resume(&mut self) {
         self.state = State::Head;

@@ -6,6 +6,7 @@ mod h2_abuse;
 mod h2_answers;
 mod h2_frames;
 mod h2_requests;
+mod hibernation;
 mod limits;
 mod memory;
 mod overload;

@@ -1,0 +1,82 @@
+//! HTTP/1 connections that have nothing to do: kept without hyper and its buffers until the client speaks again.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::clients::{Client, Told};
+use super::conn::{self, GOODBYE};
+use super::watched::Watched;
+use crate::ctx::{Conn, Overdue, Worker};
+use crate::observe::Count;
+use crate::snapshot::Snapshot;
+
+/// A connection without a request, and all that it takes to go on with it.
+#[derive(Debug)]
+pub(super) struct Hibernating {
+    pub(super) worker: Rc<Worker>,
+    pub(super) client: Rc<Client>,
+    pub(super) conn: Rc<Conn>,
+    /// Not a byte of a request in it
+    pub(super) io: Watched,
+}
+
+impl Hibernating {
+    /// Waits in a task of its own, so that the larger one of a connection at work can end.
+    pub(super) fn start(mut self) {
+        // What the inspector kept of a line in pieces is given back.
+        self.begin_anew();
+        self.worker.counters.add(Count::Hibernated);
+        debug!("client connection hibernates");
+        // Boxed, because the two kinds of task begin each other.
+        tokio::task::spawn_local(Box::pin(self.wait()));
+    }
+
+    async fn wait(mut self) {
+        let end = {
+            let mut sleep = pin!(sleep_until(Instant::now()));
+            poll_fn(|cx| {
+                // A failure is for hyper to find.
+                if self.io.poll_read_ready(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                if self.client.told(cx) != Told::Nothing {
+                    return Poll::Ready(true);
+                }
+                while sleep.as_mut().poll(cx).is_ready() {
+                    let config = &self.worker.live.load().config;
+                    match self.conn.activity.overdue(&config.timeouts) {
+                        Overdue::No { rest } => sleep.as_mut().reset(Instant::now() + rest),
+                        _ => return Poll::Ready(true),
+                    }
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        if end {
+            let _ = timeout(GOODBYE, self.io.shutdown()).await;
+        } else {
+            tokio::task::spawn_local(self.wake());
+        }
+    }
+
+    async fn wake(mut self) {
+        // A reload may have changed them.
+        let snapshot = self.begin_anew();
+        let limits = &snapshot.config.limits;
+        conn::http1(self.worker, self.client, self.conn, self.io, limits).await;
+    }
+
+    fn begin_anew(&mut self) -> Arc<Snapshot> {
+        let snapshot = self.worker.snapshot();
+        self.io.begin_anew(conn::bounds(&snapshot.config.limits));
+        snapshot
+    }
+}
