@@ -25,8 +25,8 @@ const MEMORY: u64 = 4 << 20;
 
 /// Requests at once.
 const BURST: RangeInclusive<u64> = 1..=1_000_000;
-/// Browsers ask for what a page needs within seconds, and are silent for a long time after that.
-const HIBERNATE: Duration = Duration::from_secs(5);
+/// It takes about as much as a tenth of a request, and what comes in a burst is not to pay for it.
+const HIBERNATE: Duration = Duration::from_millis(250);
 
 /// `[limits]`
 pub(super) fn limits(top: &Table<'_>) -> Limits {
@@ -242,7 +242,7 @@ mod tests {
             t.keepalive_idle,
         ];
         assert_eq!(client.map(seconds), [10, 10, 30, 60, 75]);
-        assert_eq!(t.hibernate.map(seconds), Some(5));
+        assert_eq!(t.hibernate, Some(Duration::from_millis(250)));
         let rest = [
             t.upstream_connect,
             t.upstream_response,

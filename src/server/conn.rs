@@ -38,6 +38,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
 const STILL: Duration = Duration::from_secs(3);
+/// How often one that is at work is looked at for whether it could hibernate.
+const LOOK: Duration = Duration::from_secs(5);
 /// Bytes of each response that wait for the client behind the one chunk that is being sent.
 const BEHIND: usize = 16 * 1024;
 /// How long a client may take to read a refusal.
@@ -459,8 +461,8 @@ async fn drive(
     let most = most.filter(|_| conn.h2).unwrap_or(u32::MAX);
     drop(snapshot);
     // It never sleeps for longer than the shortest phase that may begin meanwhile.
-    let idle_limit = idle_limit.min(hibernates.unwrap_or(Duration::MAX));
-    let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit)));
+    let first = hibernates.unwrap_or(Duration::MAX);
+    let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit).min(first)));
     poll_fn(|cx| {
         conn.activity.take_turn();
         if let Poll::Ready(result) = poll(cx, Say::Nothing) {
@@ -531,6 +533,8 @@ async fn drive(
                                 None => return Poll::Ready(End::Hibernates),
                             }
                         }
+                        // At work, perhaps for hours: looking costs more than the buffers.
+                        (Some(after), None) => rest.min(idle_limit).min(LOOK.max(after)),
                         _ => rest.min(idle_limit),
                     }
                 }

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc::{SYS_getpid, c_long, user_regs_struct};
@@ -49,13 +50,29 @@ impl Stopped {
         let id = task.as_deref().and_then(|path| path.file_name()?.to_str());
         let id = id.and_then(|id| id.parse().ok());
         let thread = Pid::from_raw(id.ok_or(io::ErrorKind::NotFound)?);
+        // It waits nearly all the time, and is let go when it does not.
+        for _ in 0..100 {
+            let mut stopped = Self::at_once(thread)?;
+            if let Some(instruction) = waits_in(thread, &stopped.registers)? {
+                stopped.instruction = instruction;
+                return Ok(stopped);
+            }
+            drop(stopped);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(io::Error::other("it is never in a system call"))
+    }
+
+    /// Wherever it is.
+    fn at_once(thread: Pid) -> io::Result<Self> {
         ptrace::seize(thread, Options::empty())?;
-        ptrace::interrupt(thread)?;
-        wait(thread)?;
-        let registers = ptrace::getregs(thread)?;
+        let registers = ptrace::interrupt(thread)
+            .and_then(|()| wait(thread))
+            .and_then(|_| ptrace::getregs(thread));
+        let registers = registers.inspect_err(|_| let_go(thread))?;
         Ok(Self {
             thread,
-            instruction: waits_in(thread, &registers)?,
+            instruction: 0,
             // Past what functions without a frame of their own keep below the stack's end.
             free: stack(&registers) - 4096,
             registers,
@@ -107,25 +124,32 @@ impl Stopped {
     }
 }
 
-/// Where the instruction is that this thread is waiting in, or about to execute again.
-fn waits_in(thread: Pid, registers: &user_regs_struct) -> io::Result<u64> {
+/// Where the instruction is that this thread is waiting in, or about to execute again; `None` if it is at work.
+fn waits_in(thread: Pid, registers: &user_regs_struct) -> io::Result<Option<u64>> {
     let (code, next) = instruction(registers);
     let memory = fs::File::open(format!("/proc/{thread}/mem"))?;
     for at in [next - code.len() as u64, next] {
         let mut found = vec![0; code.len()];
         memory.read_exact_at(&mut found, at)?;
         if found == code {
-            return Ok(at);
+            return Ok(Some(at));
         }
     }
-    Err(io::Error::other("it is not in a system call"))
+    Ok(None)
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        // Both fail where it was killed.
+        // Fails where it was killed.
         let _ = ptrace::setregs(self.thread, self.registers);
-        let _ = ptrace::detach(self.thread, None);
+        let_go(self.thread);
+    }
+}
+
+fn let_go(thread: Pid) {
+    if ptrace::detach(thread, None).is_err() {
+        // Until who traces a dead thread has taken note of it, its process cannot be waited for by anybody.
+        let _ = wait(thread);
     }
 }
 
