@@ -152,7 +152,7 @@ fn config(site: &Site, [steady, one, other]: [u16; 3], number: usize) -> String 
     format!(
         "[server]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nredirect_to_https = false\nworkers = 2\n\
          user = \"65534:65534\"\n[log]\naccess = \"off\"\n[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n\
-         [timeouts]\nrequest_head = \"2s\"\nrequest_body_idle = \"2s\"\nkeepalive_idle = \"{}s\"\n\
+         [timeouts]\nhibernate = \"20ms\"\nrequest_head = \"2s\"\nrequest_body_idle = \"2s\"\nkeepalive_idle = \"{}s\"\n\
          [upstream.steady]\npeers = [\"127.0.0.1:{steady}\"]\n\
          [upstream.mortal]\npeers = [\"127.0.0.1:{one}\", \"127.0.0.1:{other}\"]\n\
          [[route]]\nupstream = \"steady\"\n\

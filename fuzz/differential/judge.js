@@ -103,7 +103,7 @@ export function compare({ bytes, direct, seen }) {
   for (const [index, request] of direct.entries()) {
     const read = wanted[index];
     // Without a listener for upgrades, Node may pass over a request for one that comes behind another.
-    if (!read || read.upgrade || !seen.some((it) => it.target === origin(read.target))) {
+    if (!read || read.asks || !seen.some((it) => it.target === origin(read.target))) {
       break;
     }
     const same = read.method === request.method && origin(read.target) === origin(request.target);

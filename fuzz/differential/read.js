@@ -69,6 +69,8 @@ function head(reader) {
     length: Number(lengths[0] ?? 0),
     chunked: codings.length > 0,
     upgrade: sockets && method === 'GET' && minor === '1',
+    // To whatever: lowport goes on as if it had not been asked.
+    asks: all('upgrade').length > 0,
     close: options.includes('close') || (minor === '0' && !options.includes('keep-alive')),
   };
 }

@@ -38,33 +38,42 @@ impl Hibernating {
         tokio::task::spawn_local(Box::pin(self.wait()));
     }
 
-    async fn wait(mut self) {
-        let end = {
-            let mut sleep = pin!(sleep_until(Instant::now()));
-            poll_fn(|cx| {
-                // A failure is for hyper to find.
-                if self.io.poll_read_ready(cx).is_ready() {
-                    return Poll::Ready(false);
-                }
-                if self.client.told(cx) != Told::Nothing {
-                    return Poll::Ready(true);
-                }
-                while sleep.as_mut().poll(cx).is_ready() {
-                    let config = &self.worker.live.load().config;
-                    match self.conn.activity.overdue(&config.timeouts) {
-                        Overdue::No { rest } => sleep.as_mut().reset(Instant::now() + rest),
-                        _ => return Poll::Ready(true),
-                    }
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        if end {
-            let _ = timeout(GOODBYE, self.io.shutdown()).await;
-        } else {
-            tokio::task::spawn_local(self.wake());
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps room for self twice"
+    )]
+    fn wait(mut self) -> impl Future<Output = ()> {
+        async move {
+            let end = self.woken().await;
+            if end {
+                let _ = timeout(GOODBYE, self.io.shutdown()).await;
+            } else {
+                tokio::task::spawn_local(self.wake());
+            }
         }
+    }
+
+    /// Whether the connection is to end, rather than to go on.
+    async fn woken(&self) -> bool {
+        let mut sleep = pin!(sleep_until(Instant::now()));
+        poll_fn(|cx| {
+            // A failure is for hyper to find.
+            if self.io.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            if self.client.told(cx) != Told::Nothing {
+                return Poll::Ready(true);
+            }
+            while sleep.as_mut().poll(cx).is_ready() {
+                let config = &self.worker.live.load().config;
+                match self.conn.activity.overdue(&config.timeouts) {
+                    Overdue::No { rest } => sleep.as_mut().reset(Instant::now() + rest),
+                    _ => return Poll::Ready(true),
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     async fn wake(mut self) {
