@@ -9,21 +9,30 @@
 //! other, so that whatever else the machine does hurts both: on a busy one take more rounds. Ends with a failure where
 //! the sandbox costs more than it may.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+#[path = "support/median.rs"]
+mod median;
 #[path = "support/processor.rs"]
 mod processor;
 #[path = "support/rounds.rs"]
 mod rounds;
 mod support;
+#[path = "support/verdict.rs"]
+mod verdict;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use command_line::numbers;
+use median::median;
 use processor::{OTHERS, on_own_processor, pin};
-use rounds::{Round, median, round};
+use rounds::{Round, round};
 use support::proxy::{LOG, Proxy};
 use support::site::Via;
 use support::{lowport, upstream};
+use verdict::verdict;
 
 /// The most that a request may take, of what it takes without a sandbox.
 const MOST: f64 = 1.03;
@@ -33,14 +42,11 @@ const MOST_MICROS: f64 = 2000.0;
 const STARTS: usize = 15;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        // `cargo test` runs benches, too.
+    let Some(mut numbers) = numbers() else {
         return ExitCode::SUCCESS;
-    }
-    let mut numbers = args.iter().filter_map(|arg| arg.parse::<u32>().ok());
+    };
     let rounds = numbers.next().unwrap_or(20).max(1);
-    let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1).into());
+    let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1));
     pin(OTHERS);
     let upstream = upstream();
     let mut holds = starts(upstream);
@@ -57,15 +63,13 @@ fn main() -> ExitCode {
             .collect();
         holds &= print(via, &rounds);
     }
-    if holds {
-        println!("\nthe sandbox costs no more than it may");
-        ExitCode::SUCCESS
-    } else {
-        println!(
-            "\nTHE SANDBOX COSTS MORE THAN IT MAY: {MOST} of the CPU time, {MOST_MICROS} us at start"
-        );
-        ExitCode::FAILURE
-    }
+    verdict(
+        holds,
+        "the sandbox costs no more than it may",
+        &format!(
+            "THE SANDBOX COSTS MORE THAN IT MAY: {MOST} of the CPU time, {MOST_MICROS} us at start"
+        ),
+    )
 }
 
 /// A round of each, the first one first or last.

@@ -3,24 +3,33 @@
 //!
 //! ```sh
 //! cargo bench --bench slow_clients              # three rounds of 8 seconds each
-//! cargo bench --bench slow_clients -- 20 1      # one round of 20 seconds each
+//! cargo bench --bench slow_clients -- 1 20      # one round of 20 seconds each
 //! ```
 //!
 //! lowport has one processor to itself; all others share another. Ends with a failure where it takes more than twice as
 //! long as without, by the medians of the rounds: on a machine that others share, too, the slowest in a hundred is often
 //! theirs. slowhttptest gives way to the clients that are measured, since it is lowport's time that matters.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+#[path = "support/median.rs"]
+mod median;
 #[path = "support/processor.rs"]
 mod processor;
 mod support;
+#[path = "support/verdict.rs"]
+mod verdict;
 
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use command_line::numbers;
+use median::median;
 use processor::{OTHERS, on_own_processor, pin};
 use support::proxy::Proxy;
 use support::site::Via;
 use support::{Client, lowport, runtime, upstream};
+use verdict::verdict;
 
 /// Slow connections at the same time.
 const CONNECTIONS: &str = "4000";
@@ -45,18 +54,15 @@ const SLOW: [(&str, &[&str]); 3] = [
 ];
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        // `cargo test` runs benches, too.
+    let Some(mut numbers) = numbers() else {
         return ExitCode::SUCCESS;
-    }
+    };
     if Command::new("slowhttptest").arg("-h").output().is_err() {
         eprintln!("\n*** NOT RUN: slow_clients: slowhttptest is not installed ***\n");
         return ExitCode::SUCCESS;
     }
-    let mut numbers = args.iter().filter_map(|arg| arg.parse::<u64>().ok());
-    let seconds = Duration::from_secs(numbers.next().unwrap_or(8).max(1));
     let rounds = numbers.next().unwrap_or(3).max(1);
+    let seconds = Duration::from_secs(numbers.next().unwrap_or(8).max(1));
     pin(OTHERS);
     let upstream = upstream();
     let proxy = on_own_processor(move || lowport(upstream, &[]));
@@ -76,32 +82,23 @@ fn main() -> ExitCode {
                 most = watch.join().expect("counted").max(most);
             }
             let (without, with) = (median(without), median(with));
-            let ratio = with.as_secs_f64() / without.as_secs_f64();
+            let ratio = with / without;
             println!(
-                "{:<6} {what:<8} {most:>12}   {:>10}   {:>7}   {ratio:.2}",
+                "{:<6} {what:<8} {most:>12}   {without:>10.0}   {with:>7.0}   {ratio:.2}",
                 via.name(),
-                without.as_micros(),
-                with.as_micros(),
             );
             holds &= ratio <= MOST;
         }
     }
-    if holds {
-        println!("\nclients that behave are served as before");
-        ExitCode::SUCCESS
-    } else {
-        println!("\nSLOW CLIENTS ARE IN THE WAY OF OTHERS");
-        ExitCode::FAILURE
-    }
+    verdict(
+        holds,
+        "clients that behave are served as before",
+        "SLOW CLIENTS ARE IN THE WAY OF OTHERS",
+    )
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// What 99 in 100 requests take at most.
-fn slowest_of_100(proxy: &Proxy, via: Via, seconds: Duration) -> Duration {
+/// What 99 in 100 requests take at most, in microseconds.
+fn slowest_of_100(proxy: &Proxy, via: Via, seconds: Duration) -> f64 {
     let until = Instant::now() + seconds;
     let clients = async {
         let clients = (0..CLIENTS).map(|_| asking(proxy, via, until));
@@ -109,7 +106,7 @@ fn slowest_of_100(proxy: &Proxy, via: Via, seconds: Duration) -> Duration {
     };
     let mut times: Vec<Duration> = runtime().block_on(clients).concat();
     times.sort_unstable();
-    times[times.len() * 99 / 100]
+    times[times.len() * 99 / 100].as_secs_f64() * 1e6
 }
 
 async fn asking(proxy: &Proxy, via: Via, until: Instant) -> Vec<Duration> {

@@ -9,22 +9,31 @@
 //! The very bytes that the load's clients send are looked at by what looks at them in lowport, as often as it takes to
 //! measure, on the processor that lowport has had. Ends with a failure where that is more than it may be.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+#[path = "support/median.rs"]
+mod median;
 #[path = "support/processor.rs"]
 mod processor;
 #[path = "support/rounds.rs"]
 mod rounds;
 mod support;
+#[path = "support/verdict.rs"]
+mod verdict;
 
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use command_line::numbers;
 use lowport::http1::{Bounds, Inspector};
 use lowport::http2::Gauge;
+use median::median;
 use processor::{OTHERS, PROXY, on_own_processor, pin};
-use rounds::{Round, median, round};
+use rounds::{Round, round};
 use support::site::Via;
 use support::{REQUEST, lowport, upstream};
+use verdict::verdict;
 
 /// The most that it may take, of a request's CPU time.
 const MOST: f64 = 0.02;
@@ -32,14 +41,11 @@ const MOST: f64 = 0.02;
 const LOOKS: u32 = 1_000_000;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        // `cargo test` runs benches, too.
+    let Some(mut numbers) = numbers() else {
         return ExitCode::SUCCESS;
-    }
-    let mut numbers = args.iter().filter_map(|arg| arg.parse::<u32>().ok());
+    };
     let rounds = numbers.next().unwrap_or(5).max(1);
-    let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1).into());
+    let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1));
     pin(OTHERS);
     let upstream = upstream();
     let proxy = on_own_processor(move || lowport(upstream, &[]));
@@ -64,13 +70,11 @@ fn main() -> ExitCode {
         );
         holds &= share <= MOST;
     }
-    if holds {
-        println!("\nthe strict layer costs no more than it may");
-        ExitCode::SUCCESS
-    } else {
-        println!("\nTHE STRICT LAYER COSTS MORE THAN IT MAY: {MOST} of the CPU time");
-        ExitCode::FAILURE
-    }
+    verdict(
+        holds,
+        "the strict layer costs no more than it may",
+        &format!("THE STRICT LAYER COSTS MORE THAN IT MAY: {MOST} of the CPU time"),
+    )
 }
 
 /// Nanoseconds to look at the bytes of one request in this manner.

@@ -10,6 +10,10 @@
 //! both. Compare ratios, not figures of different machines; and where `busy` is low, a proxy sleeps and wakes for each
 //! request, which is dear.
 
+#[path = "support/command_line.rs"]
+mod command_line;
+#[path = "support/median.rs"]
+mod median;
 #[path = "support/processor.rs"]
 mod processor;
 #[path = "support/rounds.rs"]
@@ -19,21 +23,20 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
+use command_line::numbers;
+use median::median;
 use processor::{OTHERS, on_own_processor, pin};
-use rounds::{Round, median, round};
+use rounds::{Round, round};
 use support::proxy::Proxy;
 use support::site::{Site, Via, write};
 use support::{lowport, upstream};
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        // `cargo test` runs benches, too.
+    let Some(mut numbers) = numbers() else {
         return;
-    }
-    let mut numbers = args.iter().filter_map(|arg| arg.parse::<u32>().ok());
+    };
     let rounds = numbers.next().unwrap_or(5).max(1);
-    let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1).into());
+    let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1));
     if Command::new("nginx").arg("-v").output().is_err() {
         eprintln!("\n*** NOT RUN: vs_nginx: nginx is not installed ***\n");
         return;

@@ -18,6 +18,8 @@
 
 mod app;
 mod client;
+#[path = "../support/command_line.rs"]
+mod command_line;
 mod hostile;
 mod ledger;
 #[path = "../support/proxy.rs"]
@@ -36,6 +38,7 @@ use nix::unistd::Pid;
 
 use app::App;
 use client::Target;
+use command_line::numbers;
 use ledger::Ledger;
 use proxy::{CONFIG, LOG, Proxy};
 use site::{Site, Via, write};
@@ -62,12 +65,9 @@ impl World {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if !args.iter().any(|arg| arg == "--bench") {
-        // `cargo test` runs benches, too.
+    let Some(mut numbers) = numbers() else {
         return ExitCode::SUCCESS;
-    }
-    let mut numbers = args.iter().filter_map(|arg| arg.parse::<u64>().ok());
+    };
     let whole = Duration::from_secs(60 * numbers.next().unwrap_or(1).max(1));
     let seed = numbers.next().unwrap_or_else(|| fastrand::u64(..));
     println!("{whole:?}, seed {seed}");

@@ -23,17 +23,6 @@ pub(crate) struct Round {
     pub(crate) rate: f64,
 }
 
-/// The middle one, or what is between the two there.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len().is_multiple_of(2) {
-        f64::midpoint(values[middle - 1], values[middle])
-    } else {
-        values[middle]
-    }
-}
-
 /// Asks as fast as it can for this long, over many connections.
 pub(crate) fn round(proxy: &Proxy, via: Via, seconds: Duration) -> Round {
     static STOP: AtomicBool = AtomicBool::new(false);
