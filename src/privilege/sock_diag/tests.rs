@@ -9,14 +9,21 @@ fn me() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-fn both() -> [SockDiag; 2] {
+/// Netlink and, unless they are longer than is read of them, the tables: whoever has just ended tens of thousands of
+/// connections on this machine has left that many rows for a minute.
+fn both() -> Vec<SockDiag> {
+    let rows = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let tables = SockDiag {
         source: Source::Tables(Tables::open().unwrap()),
         overflow: overflow_uid(),
     };
     let netlink = SockDiag::open().unwrap();
     assert!(matches!(netlink.source, Source::Netlink { .. }));
-    [netlink, tables]
+    if rows.lines().count() > 25_000 {
+        eprintln!("\n*** NOT RUN on /proc/self/net/tcp, which is too long at the moment ***\n");
+        return vec![netlink];
+    }
+    vec![netlink, tables]
 }
 
 /// Listens on one address, connects to another, and looks at the row at each step.
