@@ -25,7 +25,8 @@ const MEMORY: u64 = 4 << 20;
 
 /// Requests at once.
 const BURST: RangeInclusive<u64> = 1..=1_000_000;
-/// It takes about as much as a tenth of a request, and what comes in a burst is not to pay for it.
+/// Longer than the pauses in what a page loads, which would pay for each: a request after 400 ms takes a twentieth more CPU
+/// time where its connection hibernated meanwhile.
 const HIBERNATE: Duration = Duration::from_millis(250);
 
 /// `[limits]`

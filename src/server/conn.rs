@@ -38,7 +38,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
 const STILL: Duration = Duration::from_secs(3);
-/// How often one that is at work is looked at for whether it could hibernate.
+/// How often a connection that is at work is looked at for whether it could hibernate.
 const LOOK: Duration = Duration::from_secs(5);
 /// Bytes of each response that wait for the client behind the one chunk that is being sent.
 const BEHIND: usize = 16 * 1024;
@@ -331,8 +331,11 @@ pub(super) async fn http1(
             }
         }
         End::Hibernates => {
-            // hyper has taken up all that came.
             if let Some(parts) = serving.into_parts() {
+                debug_assert!(
+                    parts.read_buf.is_empty(),
+                    "hyper has taken up all that came"
+                );
                 let io = parts.io.into_inner();
                 return Hibernating {
                     worker,
@@ -344,7 +347,7 @@ pub(super) async fn http1(
             }
         }
         // Nothing was said that could be lost.
-        End::MadeRoom => {
+        End::Quiet => {
             if let Some(parts) = serving.into_parts() {
                 let (mut stream, _) = parts.io.into_inner().into_parts();
                 let _ = timeout(GOODBYE, stream.shutdown()).await;
@@ -393,8 +396,8 @@ enum End {
     HeadTimeout,
     IdleTimeout,
     WriteTimeout,
-    /// Over HTTP/1: closed for somebody else, or because the worker drains
-    MadeRoom,
+    /// Over HTTP/1, with nothing to do: its place is wanted, or the worker drains
+    Quiet,
     /// Over HTTP/1: it goes on without hyper
     Hibernates,
 }
@@ -427,7 +430,7 @@ fn report(worker: &Worker, end: End) {
         End::Malformed(reason) => debug!(reason, "request refused"),
         End::Misused(misuse) => debug!(reason = misuse.why(), "client connection cut off"),
         End::Refused(refusal) => debug!(reason = refusal.why(), "request refused"),
-        End::MadeRoom => debug!("client connection closed to make room"),
+        End::Quiet => debug!("client connection closed: its place is wanted, or the worker drains"),
         End::Hibernates => {}
         End::HeadTimeout => debug!("request head took longer than timeouts.request_head"),
         End::IdleTimeout => debug!("client connection idle for timeouts.keepalive_idle"),
@@ -461,7 +464,7 @@ async fn drive(
     let most = most.filter(|_| conn.h2).unwrap_or(u32::MAX);
     drop(snapshot);
     // It never sleeps for longer than the shortest phase that may begin meanwhile.
-    let first = hibernates.unwrap_or(Duration::MAX);
+    let first = hibernates.map_or(Duration::MAX, |after| worker.roughly(after));
     let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit).min(first)));
     poll_fn(|cx| {
         conn.activity.take_turn();
@@ -485,7 +488,7 @@ async fn drive(
                 && (told == Told::MakeRoom || told == Told::Drain && !conn.is_new());
             match poll(cx, Say::GoAway) {
                 // hyper would wait for the first request of one that has asked it nothing yet.
-                _ if spare => return Poll::Ready(End::MadeRoom),
+                _ if spare => return Poll::Ready(End::Quiet),
                 Poll::Ready(result) => return Poll::Ready(End::of(conn, result)),
                 Poll::Pending => {}
             }
@@ -525,17 +528,13 @@ async fn drive(
                     rest.min(STILL)
                 }
                 Overdue::No { rest } => {
-                    let idle = conn.quiet().filter(|_| conn.intake.has_taken_all());
-                    match (hibernates, idle) {
-                        (Some(after), Some(idle)) if !leaving => {
-                            match after.checked_sub(idle).filter(|left| !left.is_zero()) {
-                                Some(left) => rest.min(left),
-                                None => return Poll::Ready(End::Hibernates),
-                            }
-                        }
-                        // At work, perhaps for hours: looking costs more than the buffers.
-                        (Some(after), None) => rest.min(idle_limit).min(LOOK.max(after)),
-                        _ => rest.min(idle_limit),
+                    let rest = rest.min(idle_limit);
+                    match hibernates.filter(|_| !leaving) {
+                        None => rest,
+                        Some(after) => match awake(conn, after) {
+                            Duration::ZERO => return Poll::Ready(End::Hibernates),
+                            awake => rest.min(worker.roughly(awake)),
+                        },
                     }
                 }
                 Overdue::Head if conn.h2 => {
@@ -576,4 +575,13 @@ async fn drive(
         Poll::Pending
     })
     .await
+}
+
+/// For how long a connection over HTTP/1 stays awake at least that hibernates when it was idle for so long.
+fn awake(conn: &Conn, after: Duration) -> Duration {
+    match conn.quiet().filter(|_| conn.intake.has_taken_all()) {
+        Some(idle) => after.saturating_sub(idle),
+        // At work, perhaps for hours: to look often would cost more than the buffers.
+        None => LOOK.max(after),
+    }
 }

@@ -25,7 +25,7 @@ use crate::snapshot::Snapshot;
 
 /// How often idle connections to peers are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Connections whose buffers are given back to the kernel together: it takes the allocator a millisecond to find them.
+/// Connections whose buffers are given back to the kernel together: it takes the allocator up to some milliseconds to find them.
 const CROWD: u64 = 64;
 /// How long access records wait for company.
 const LOG_DELAY: Duration = Duration::from_millis(50);
