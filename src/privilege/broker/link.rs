@@ -69,6 +69,8 @@ impl Broker {
         let pid = match fork()? {
             Fork::Parent(pid) => pid,
             Fork::Child => {
+                // First of all, for whoever looks on: strace misses a new name where the call before it failed.
+                let _ = nix::sys::prctl::set_name(c"lowport-broker");
                 forget();
                 let knows = Process::new(theirs, Arc::clone(source), config.clone(), adopted);
                 // A panic must not run into the parent's frames.
@@ -124,7 +126,6 @@ fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 fn live(mut process: Process, needs: Option<Needs>) -> io::Result<()> {
     close_inherited(process.socket())?;
-    nix::sys::prctl::set_name(c"lowport-broker")?;
     // It ends when the worker does.
     not_for_helpers().thread_block()?;
     match ready(&mut process, needs) {

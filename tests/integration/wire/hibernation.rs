@@ -1,13 +1,16 @@
 //! A connection with nothing to do loses its buffers, and nothing else: no byte, no limit, no timer.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::overload::answered;
+use super::places::stop;
 use super::{Wire, statuses};
 use crate::support::lowport::Setup;
 use crate::support::over::{BOTH, Over};
-use crate::support::{Lowport, say, until};
+use crate::support::{Lowport, raw, say, until};
 
 const HELLO: &str = "[[route]]\nrespond = \"hello\"\n";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -164,6 +167,24 @@ fn it_makes_room_for_others_and_does_not_keep_a_worker_from_ending() {
     assert_eq!(last.expect("the last one").rest(), "");
     assert!(lowport.ended().success());
     assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn it_is_answered_where_its_place_is_wanted_at_the_moment_that_it_asks() {
+    let lowport = lowport("", &format!("[limits]\nconnections = 1\n{HELLO}"));
+    for over in BOTH {
+        for _ in 0..10 {
+            let mut inside = hibernating(&lowport, over);
+            // Both wait for lowport when it goes on, which may look at either first.
+            stop(&lowport);
+            let mut new = raw::connect(lowport.http);
+            new.write_all(GET.as_bytes()).expect("sent");
+            inside.send(GET);
+            lowport.signal(Signal::SIGCONT);
+            assert!(inside.answer().ends_with("hello"), "{over:?}");
+            assert!(answered(&mut new).starts_with("HTTP/1.1 200 "), "{over:?}");
+        }
+    }
 }
 
 /// Most of what an idle connection would weigh is what hyper reads into.

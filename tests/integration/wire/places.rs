@@ -247,7 +247,7 @@ fn a_websocket_has_a_place_for_as_long_as_it_is_open() {
     assert_eq!(statuses(&answered(&mut outside)), [200]);
 }
 
-fn stop(lowport: &Lowport) {
+pub(super) fn stop(lowport: &Lowport) {
     lowport.signal(Signal::SIGSTOP);
     until("it to stand still", || {
         let state = process::status(lowport.pid(), "State")?;
