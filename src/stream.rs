@@ -1,6 +1,7 @@
 //! A byte stream to a client or a peer, whatever it runs over.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -64,6 +65,19 @@ impl Stream {
             Self::TlsServer(stream) => stream.get_ref().0.poll_read_ready(cx),
             Self::TlsClient(stream) => stream.get_ref().0.poll_read_ready(cx),
         }
+    }
+
+    /// Whether something has arrived on the socket, whoever may have heard of it yet: the kernel is asked.
+    pub fn has_arrived(&self) -> bool {
+        let socket = match self {
+            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::TlsServer(stream) => SockRef::from(stream.get_ref().0),
+            Self::TlsClient(stream) => SockRef::from(stream.get_ref().0),
+        };
+        socket
+            .peek(&mut [MaybeUninit::uninit()])
+            .is_ok_and(|bytes| bytes > 0)
     }
 
     /// Whatever has not left yet is thrown away when this is dropped, and the other side is told: to wait for one that does

@@ -68,6 +68,7 @@ impl Clients {
             heard: Cell::new(false),
             conn: OnceCell::new(),
             told: Cell::new(told),
+            stayed: Cell::new(false),
             waker: RefCell::new(None),
             live: Rc::clone(&self.live),
         });
@@ -184,6 +185,7 @@ pub(super) struct Client {
     /// Set once its protocol is known
     conn: OnceCell<Rc<Conn>>,
     told: Cell<Told>,
+    stayed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     live: Rc<Cell<usize>>,
 }
@@ -226,6 +228,11 @@ impl Client {
             }
         }
         told
+    }
+
+    /// Whether it may look at what has arrived before it goes. Once: it may be nothing, time and again.
+    pub(super) fn may_stay(&self) -> bool {
+        !self.stayed.replace(true)
     }
 
     /// Waits until a client that has not sent a byte yet is to make room.

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::clients::{Client, Told};
-use super::hibernation::Hibernating;
+use super::hibernation::{self, Hibernating};
 use super::streams::Streams;
 use super::watched::{Eye, Watched};
 use crate::config::Limits;
@@ -38,8 +38,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 /// What a draining connection of HTTP/2 has without a byte moving: its client may have vanished, and would never answer.
 const STILL: Duration = Duration::from_secs(3);
-/// How often a connection that is at work is looked at for whether it could hibernate.
-const LOOK: Duration = Duration::from_secs(5);
 /// Bytes of each response that wait for the client behind the one chunk that is being sent.
 const BEHIND: usize = 16 * 1024;
 /// How long a client may take to read a refusal.
@@ -346,11 +344,25 @@ pub(super) async fn http1(
                 .start();
             }
         }
-        // Nothing was said that could be lost.
         End::Quiet => {
             if let Some(parts) = serving.into_parts() {
-                let (mut stream, _) = parts.io.into_inner().into_parts();
-                let _ = timeout(GOODBYE, stream.shutdown()).await;
+                let mut io = parts.io.into_inner();
+                let asks = io.has_arrived();
+                if asks && parts.read_buf.is_empty() && client.may_stay() {
+                    return Hibernating {
+                        worker,
+                        client,
+                        conn,
+                        io,
+                    }
+                    .start();
+                }
+                if asks {
+                    linger::part(&mut io.into_parts().0).await;
+                } else {
+                    // Nothing was said that could be lost.
+                    let _ = timeout(GOODBYE, io.shutdown()).await;
+                }
             }
         }
         _ => {
@@ -481,16 +493,14 @@ async fn drive(
         }
         // Only now: a connection that had not read its first request yet would end without it.
         let told = client.told(cx);
+        // hyper would end it without a look at what has arrived since.
+        if told != Told::Nothing && !conn.h2 && conn.quiet().is_some() {
+            return Poll::Ready(End::Quiet);
+        }
         if (told != Told::Nothing || conn.intake.begun() >= most) && !leaving {
             leaving = true;
-            let spare = !conn.h2
-                && conn.quiet().is_some()
-                && (told == Told::MakeRoom || told == Told::Drain && !conn.is_new());
-            match poll(cx, Say::GoAway) {
-                // hyper would wait for the first request of one that has asked it nothing yet.
-                _ if spare => return Poll::Ready(End::Quiet),
-                Poll::Ready(result) => return Poll::Ready(End::of(conn, result)),
-                Poll::Pending => {}
+            if let Poll::Ready(result) = poll(cx, Say::GoAway) {
+                return Poll::Ready(End::of(conn, result));
             }
             if conn.h2 {
                 still = Some(conn.activity.moved());
@@ -531,7 +541,7 @@ async fn drive(
                     let rest = rest.min(idle_limit);
                     match hibernates.filter(|_| !leaving) {
                         None => rest,
-                        Some(after) => match awake(conn, after) {
+                        Some(after) => match hibernation::awake(conn, after) {
                             Duration::ZERO => return Poll::Ready(End::Hibernates),
                             awake => rest.min(worker.roughly(awake)),
                         },
@@ -575,13 +585,4 @@ async fn drive(
         Poll::Pending
     })
     .await
-}
-
-/// For how long a connection over HTTP/1 stays awake at least that hibernates when it was idle for so long.
-fn awake(conn: &Conn, after: Duration) -> Duration {
-    match conn.quiet().filter(|_| conn.intake.has_taken_all()) {
-        Some(idle) => after.saturating_sub(idle),
-        // At work, perhaps for hours: to look often would cost more than the buffers.
-        None => LOOK.max(after),
-    }
 }

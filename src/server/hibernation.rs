@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,6 +17,9 @@ use super::watched::Watched;
 use crate::ctx::{Conn, Overdue, Worker};
 use crate::observe::Count;
 use crate::snapshot::Snapshot;
+
+/// How often a connection that is at work is looked at for whether it could hibernate.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A connection without a request, and all that it takes to go on with it.
 #[derive(Debug)]
@@ -61,7 +65,8 @@ impl Hibernating {
             if self.io.poll_read_ready(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            if self.client.told(cx) != Told::Nothing {
+            // What was asked before it was to go is answered.
+            if self.client.told(cx) != Told::Nothing && !self.io.has_arrived() {
                 return Poll::Ready(true);
             }
             while sleep.as_mut().poll(cx).is_ready() {
@@ -87,5 +92,14 @@ impl Hibernating {
         let snapshot = self.worker.snapshot();
         self.io.begin_anew(conn::bounds(&snapshot.config.limits));
         snapshot
+    }
+}
+
+/// For how long a connection over HTTP/1 stays awake at least that hibernates when it was idle for so long.
+pub(super) fn awake(conn: &Conn, after: Duration) -> Duration {
+    match conn.quiet().filter(|_| conn.intake.has_taken_all()) {
+        Some(idle) => after.saturating_sub(idle),
+        // At work, perhaps for hours: to look often would cost more than the buffers.
+        None => LOOK.max(after),
     }
 }

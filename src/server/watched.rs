@@ -105,6 +105,11 @@ impl Watched {
         self.stream.poll_read_ready(cx)
     }
 
+    /// Whether something has arrived that nobody may have heard of yet.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.stream.has_arrived()
+    }
+
     /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
     fn inspect(
         &mut self,

@@ -27,7 +27,17 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The one of this name among them.
+/// Its threads.
+pub(crate) fn threads(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    tasks
+        .flatten()
+        .map(|task| task.file_name().to_string_lossy().parse())
+        .map(|id| id.expect("a number"))
+        .collect()
+}
+
+/// The child of this name.
 pub(crate) fn child(parent: u32, called: &str) -> u32 {
     until(called, || {
         let mut pids = children(parent).into_iter();

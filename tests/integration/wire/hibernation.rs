@@ -169,20 +169,46 @@ fn it_makes_room_for_others_and_does_not_keep_a_worker_from_ending() {
     assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
+/// A connection that was used, and whether it hibernates by now.
+fn idle(lowport: &Lowport, over: Over, asleep: bool) -> Wire {
+    if asleep {
+        return hibernating(lowport, over);
+    }
+    let mut wire = Wire::connect(lowport, over);
+    wire.send(GET);
+    assert!(wire.answer().ends_with("hello"));
+    wire
+}
+
+/// What has reached the kernel need not have reached the worker when it hears that the connection is to go.
 #[test]
 fn it_is_answered_where_its_place_is_wanted_at_the_moment_that_it_asks() {
     let lowport = lowport("", &format!("[limits]\nconnections = 1\n{HELLO}"));
     for over in BOTH {
-        for _ in 0..10 {
-            let mut inside = hibernating(&lowport, over);
-            // Both wait for lowport when it goes on, which may look at either first.
+        for round in 0..10 {
+            let mut inside = idle(&lowport, over, round % 2 == 0);
             stop(&lowport);
             let mut new = raw::connect(lowport.http);
             new.write_all(GET.as_bytes()).expect("sent");
             inside.send(GET);
             lowport.signal(Signal::SIGCONT);
-            assert!(inside.answer().ends_with("hello"), "{over:?}");
+            assert!(inside.answer().ends_with("hello"), "{over:?} {round}");
             assert!(answered(&mut new).starts_with("HTTP/1.1 200 "), "{over:?}");
+        }
+    }
+}
+
+#[test]
+fn it_is_answered_where_lowport_is_to_end_at_the_moment_that_it_asks() {
+    for over in BOTH {
+        for round in 0..4 {
+            let lowport = lowport("", HELLO);
+            let mut inside = idle(&lowport, over, round % 2 == 0);
+            stop(&lowport);
+            lowport.signal(Signal::SIGTERM);
+            inside.send(GET);
+            lowport.signal(Signal::SIGCONT);
+            assert_eq!(statuses(&inside.rest()), [200], "{over:?} {round}");
         }
     }
 }

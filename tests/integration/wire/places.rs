@@ -249,9 +249,11 @@ fn a_websocket_has_a_place_for_as_long_as_it_is_open() {
 
 pub(super) fn stop(lowport: &Lowport) {
     lowport.signal(Signal::SIGSTOP);
+    // The threads stop one by one.
     until("it to stand still", || {
-        let state = process::status(lowport.pid(), "State")?;
-        state.starts_with('T').then_some(())
+        let mut threads = process::threads(lowport.pid()).into_iter();
+        let stands = |thread| process::status(thread, "State").is_none_or(|s| s.starts_with('T'));
+        threads.all(stands).then_some(())
     });
 }
 
