@@ -16,7 +16,7 @@ criterion_main!(benches);
 fn request(criterion: &mut Criterion) {
     let runtime = runtime();
     let upstream = upstream();
-    let proxy = lowport(upstream, &[]);
+    let proxy = lowport(upstream, "", &[]);
     let mut group = criterion.benchmark_group("request");
     let mut measure = |name: &str, mut client: Client| {
         group.bench_function(name, |bencher| {

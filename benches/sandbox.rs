@@ -51,8 +51,8 @@ fn main() -> ExitCode {
     let upstream = upstream();
     let mut holds = starts(upstream);
 
-    let proxies =
-        [&["--no-sandbox"][..], &[]].map(|args| on_own_processor(move || lowport(upstream, args)));
+    let proxies = [&["--no-sandbox"][..], &[]]
+        .map(|args| on_own_processor(move || lowport(upstream, "", args)));
     println!("{rounds} rounds of {seconds:?}; medians, and the least and the greatest ratio\n");
     println!(
         "       no sandbox us/request  busy   req/s   sandbox us/request  busy   req/s   CPU ratio              req/s ratio"
@@ -89,7 +89,7 @@ fn in_turn(proxies: &[Proxy; 2], via: Via, seconds: Duration, first: bool) -> [R
 fn starts(upstream: u16) -> bool {
     let took: Vec<f64> = (0..STARTS)
         .map(|_| {
-            let proxy = lowport(upstream, &["-v"]);
+            let proxy = lowport(upstream, "", &["-v"]);
             told_micros(&proxy.site.path().join(LOG))
         })
         .collect();

@@ -8,7 +8,8 @@
 //!
 //! lowport has one processor to itself; all others share another. Ends with a failure where it takes more than twice as
 //! long as without, by the medians of the rounds: on a machine that others share, too, the slowest in a hundred is often
-//! theirs. slowhttptest gives way to the clients that are measured, since it is lowport's time that matters.
+//! theirs. slowhttptest and the upstream that it reaches give way to the clients that are measured and to theirs, since it
+//! is lowport's time that matters.
 
 #[path = "support/command_line.rs"]
 mod command_line;
@@ -25,10 +26,11 @@ use std::time::{Duration, Instant};
 
 use command_line::numbers;
 use median::median;
+use nix::unistd::gettid;
 use processor::{OTHERS, on_own_processor, pin};
 use support::proxy::Proxy;
 use support::site::Via;
-use support::{Client, lowport, runtime, upstream};
+use support::{Client, lowport, runtime, upstream, upstream_on};
 use verdict::verdict;
 
 /// Slow connections at the same time.
@@ -37,6 +39,8 @@ const CONNECTIONS: &str = "4000";
 const RATE: &str = "1000";
 /// The most that a request may take, of what it takes without slow clients.
 const MOST: f64 = 2.0;
+/// The path that they ask for.
+const SLOWLY: &str = "/slow";
 /// Clients that behave, and how long each rests after an answer.
 const CLIENTS: usize = 8;
 const REST: Duration = Duration::from_millis(4);
@@ -64,8 +68,12 @@ fn main() -> ExitCode {
     let rounds = numbers.next().unwrap_or(3).max(1);
     let seconds = Duration::from_secs(numbers.next().unwrap_or(8).max(1));
     pin(OTHERS);
-    let upstream = upstream();
-    let proxy = on_own_processor(move || lowport(upstream, &[]));
+    let (upstream, of_the_slow) = (upstream(), upstream_on(give_way));
+    let tables = format!(
+        "[upstream.slow]\npeers = [\"127.0.0.1:{of_the_slow}\"]\nexpect_user = \"any\"\n\
+         [[route]]\npath = \"{SLOWLY}\"\nupstream = \"slow\"\n"
+    );
+    let proxy = on_own_processor(move || lowport(upstream, &tables, &[]));
     println!(
         "{CONNECTIONS} slow connections, {rounds} x {seconds:?} each; the slowest of 100 requests in microseconds\n"
     );
@@ -95,6 +103,18 @@ fn main() -> ExitCode {
         "clients that behave are served as before",
         "SLOW CLIENTS ARE IN THE WAY OF OTHERS",
     )
+}
+
+/// This thread runs when nobody else wants to.
+fn give_way() {
+    let thread = gettid().to_string();
+    let done = Command::new("chrt")
+        .args(["--idle", "--pid", "0", &thread])
+        .status();
+    assert!(
+        done.is_ok_and(|status| status.success()),
+        "chrt(1) is needed"
+    );
 }
 
 /// What 99 in 100 requests take at most, in microseconds.
@@ -133,8 +153,8 @@ struct Slow(Child);
 impl Slow {
     fn start(proxy: &Proxy, via: Via, args: &[&str], seconds: Duration) -> Self {
         let url = match via {
-            Via::Http1 => format!("http://127.0.0.1:{}/x", proxy.site.http),
-            _ => format!("https://127.0.0.1:{}/x", proxy.site.https),
+            Via::Http1 => format!("http://127.0.0.1:{}{SLOWLY}", proxy.site.http),
+            _ => format!("https://127.0.0.1:{}{SLOWLY}", proxy.site.https),
         };
         let seconds = (seconds.as_secs() + 5).to_string();
         let child = Command::new("chrt")

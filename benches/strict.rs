@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1));
     pin(OTHERS);
     let upstream = upstream();
-    let proxy = on_own_processor(move || lowport(upstream, &[]));
+    let proxy = on_own_processor(move || lowport(upstream, "", &[]));
     println!("{rounds} rounds of {seconds:?}; medians\n");
     println!("       us/request  busy   req/s   ns looked at   share");
     let mut holds = true;

@@ -45,7 +45,7 @@ fn main() {
     let upstream = upstream();
     let proxies = [
         on_own_processor(move || nginx(upstream)),
-        on_own_processor(move || lowport(upstream, &[])),
+        on_own_processor(move || lowport(upstream, "", &[])),
     ];
     println!("{rounds} rounds of {seconds:?}; medians, and the least and the greatest ratio\n");
     println!("       nginx us/request  busy  req/s   lowport us/request  busy  req/s   ratio");

@@ -100,10 +100,16 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
 /// Starts an upstream on a thread that ends with the process, and returns its port. It parses nothing: whatever ends
 /// with an empty line is answered.
 pub(crate) fn upstream() -> u16 {
+    upstream_on(|| {})
+}
+
+/// An [`upstream`], on a thread that is prepared like this.
+pub(crate) fn upstream_on(prepared: impl FnOnce() + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
     listener.set_nonblocking(true).expect("non-blocking");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
+        prepared();
         runtime().block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("listening");
             while let Ok((stream, _)) = listener.accept().await {
@@ -143,13 +149,13 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// lowport with one worker in front of the upstream at this port, run with these arguments.
-pub(crate) fn lowport(upstream: u16, args: &[&str]) -> Proxy {
+/// lowport with one worker in front of the upstream at this port, with these tables besides and run with these arguments.
+pub(crate) fn lowport(upstream: u16, tables: &str, args: &[&str]) -> Proxy {
     let site = Site::new();
     let config = format!(
         "[server]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nredirect_to_https = false\nworkers = 1\n\
          user = \"65534:65534\"\n[log]\naccess = \"off\"\n[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n\
-         [upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\nexpect_user = \"any\"\n[[route]]\nupstream = \"bench\"\n",
+         [upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\nexpect_user = \"any\"\n[[route]]\nupstream = \"bench\"\n{tables}",
         site.http, site.https
     );
     Proxy::lowport(site, &config, args)
