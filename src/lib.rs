@@ -28,6 +28,7 @@
 pub mod app;
 pub mod audit;
 pub mod body;
+pub mod bypass;
 pub mod child;
 pub mod cli;
 pub mod config;

@@ -2,15 +2,16 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::GetStruct;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
@@ -64,6 +65,41 @@ impl Stream {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::TlsServer(stream) => stream.get_ref().0.poll_read_ready(cx),
             Self::TlsClient(stream) => stream.get_ref().0.poll_read_ready(cx),
+        }
+    }
+
+    /// Does `io` with the socket, which is to be told by `WouldBlock` when that has to wait: for bytes to read, or for room to
+    /// write.
+    ///
+    /// # Errors
+    /// Those of `io`. `Unsupported` over TLS: what is on the socket is not what the stream is about.
+    pub fn poll_io<T>(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        mut io: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        macro_rules! over {
+            ($stream:ident) => {
+                loop {
+                    if interest.is_readable() {
+                        ready!($stream.poll_read_ready(cx))?;
+                    } else {
+                        ready!($stream.poll_write_ready(cx))?;
+                    }
+                    match $stream.try_io(interest, || io($stream.as_fd())) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        done => return Poll::Ready(done),
+                    }
+                }
+            };
+        }
+        match self {
+            Self::Tcp(stream) => over!(stream),
+            Self::Unix(stream) => over!(stream),
+            Self::TlsServer(_) | Self::TlsClient(_) => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 

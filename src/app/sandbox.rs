@@ -15,6 +15,7 @@ pub(super) fn needs(config: &Config) -> Needs {
         descriptors: true,
         // For the broker and the app's supervisor.
         wait: true,
+        splice: config.splices(),
         ..Needs::default()
     };
     let mut ports = config.sandbox.connect.clone();

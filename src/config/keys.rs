@@ -36,6 +36,7 @@ pub(super) static SERVER: Known = Known {
         "workers",
         "trusted_proxies",
         "proxy_protocol",
+        "splice",
     ],
 };
 

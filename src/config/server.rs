@@ -71,6 +71,7 @@ pub(super) fn server(top: &Table<'_>, certificates: bool) -> Server {
         },
         trusted_proxies: values_of(trusted.unwrap_or_default()),
         proxy_protocol,
+        splice: table.flag("splice").unwrap_or(true),
     }
 }
 

@@ -56,6 +56,12 @@ impl Config {
         let https = self.server.https.iter().map(|listener| (listener, true));
         http.chain(https)
     }
+
+    /// Whether there are bodies that may pass from socket to socket: plaintext ones.
+    pub fn splices(&self) -> bool {
+        let redirects = self.server.redirect_to_https && !self.server.https.is_empty();
+        self.server.splice && !self.server.http.is_empty() && !redirects
+    }
 }
 
 /// `[server]`
@@ -75,6 +81,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether those begin connections with the PROXY protocol; there is at least one then
     pub proxy_protocol: bool,
+    /// Whether large bodies may pass from socket to socket within the kernel
+    pub splice: bool,
 }
 
 impl Server {

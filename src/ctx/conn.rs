@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Activity, Intake};
+use crate::bypass::{Bypass, Pipes};
 use crate::config::Server;
 use crate::http::forwarded::Client;
 
@@ -37,6 +38,8 @@ pub struct Conn {
     pub activity: Arc<Activity>,
     /// What its bytes are found to be
     pub intake: Arc<Intake>,
+    /// Where large bodies pass by: HTTP/1 in plaintext only
+    pub bypass: Option<Arc<Bypass>>,
 }
 
 impl Conn {
@@ -49,7 +52,17 @@ impl Conn {
             h2,
             activity: Arc::new(Activity::new(h2)),
             intake: Arc::default(),
+            bypass: None,
         }
+    }
+
+    /// The same, with bodies that may pass through `pipes`.
+    pub fn passing(mut self, pipes: &Arc<Pipes>) -> Self {
+        self.bypass = (!self.tls && !self.h2)
+            .then(|| Bypass::new(pipes))
+            .flatten()
+            .map(Arc::new);
+        self
     }
 
     /// Whether what `ip` says in forwarded fields is believed on this connection. Where it is unnamed nobody is: a proxy

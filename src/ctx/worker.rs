@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::Load;
+use crate::bypass::Pipes;
 use crate::observe::{Counters, IdSource, LogBuffer};
 use crate::privilege::Witness;
 use crate::snapshot::Snapshot;
@@ -32,6 +33,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// What all workers are busy with
     pub load: Arc<Load>,
+    /// For bodies that pass from socket to socket
+    pub pipes: Arc<Pipes>,
     /// Told when the first access record comes after a flush
     pub unflushed: Notify,
     began: Instant,
@@ -46,6 +49,7 @@ impl Worker {
         log: Rc<LogBuffer>,
         counters: Arc<Counters>,
         load: Arc<Load>,
+        pipes: Arc<Pipes>,
         witness: Witness,
     ) -> Self {
         Self {
@@ -55,6 +59,7 @@ impl Worker {
             ids: IdSource::new(),
             counters,
             load,
+            pipes,
             unflushed: Notify::new(),
             began: Instant::now(),
             turn: Cell::new(0),

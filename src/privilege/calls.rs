@@ -182,6 +182,7 @@ pub(super) fn allowed(needs: &Needs) -> Result<Vec<Call>> {
     add(needs.bind.is_none() && resolver_binds, calls![SYS_bind]);
     add(needs.descriptors || needs.resolve, calls![SYS_recvmsg]);
     add(needs.wait, calls![SYS_wait4]);
+    add(needs.splice, calls![SYS_pipe2 SYS_splice]);
 
     let mut add = |list: &[Named], rules: &[Rule]| {
         calls.extend(list.iter().map(|&(name, number)| Call {

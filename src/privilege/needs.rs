@@ -31,6 +31,8 @@ pub struct Needs {
     pub descriptors: bool,
     /// Wait for child processes that exist already
     pub wait: bool,
+    /// Move bytes between sockets through pipes
+    pub splice: bool,
 }
 
 /// How a process works, which decides the system calls that every one of its kind makes.

@@ -136,6 +136,7 @@ mod tests {
             resolve: true,
             descriptors: true,
             wait: true,
+            splice: true,
         }
     }
 
@@ -178,6 +179,13 @@ mod tests {
                 ..proxy()
             }),
             ["recvmsg", "sendmsg", "wait4"]
+        );
+        assert_eq!(
+            added(Needs {
+                splice: true,
+                ..proxy()
+            }),
+            ["pipe2", "splice"]
         );
         let all = added(everything());
         for call in ["openat", "newfstatat", "sendmmsg", "bind"] {

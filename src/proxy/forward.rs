@@ -93,7 +93,17 @@ pub(super) async fn forward(
         }
     };
     match answered {
-        Answer::Response(response) => answer(response, lease, route, upgrade),
+        Answer::Response(mut response) => {
+            if let Some(bypass) = ctx
+                .conn
+                .bypass
+                .as_ref()
+                .filter(|_| snapshot.config.splices())
+            {
+                response.body_mut().pass_by(bypass);
+            }
+            answer(response, lease, route, upgrade)
+        }
         Answer::Switched(response, stream, early) => {
             let (client, upgrade) = client_upgrade
                 .zip(upgrade)

@@ -1,12 +1,13 @@
 //! The body of a response on its way to the client.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::task::yield_now;
 
 use crate::body::IdleTimer;
 use crate::ctx::{Flow, RequestCtx};
@@ -30,6 +31,9 @@ pub(super) enum ReplyBody {
     Upstream(Streamed),
 }
 
+/// Bytes of a response that its connection is given in one turn: others are served in between, and heard.
+const TURN: usize = 256 * 1024;
+
 /// A body that streams from a peer.
 #[derive(Debug)]
 pub(super) struct Streamed {
@@ -38,6 +42,9 @@ pub(super) struct Streamed {
     /// Why it broke off, until that is told
     broke: Option<upstream::BodyError>,
     idle: IdleTimer,
+    /// The connection's turn, and what it was given in that
+    turn: u32,
+    given: usize,
 }
 
 /// Why a response's body broke off. hyper then ends the connection or stream in a way that cannot be taken for its end.
@@ -76,12 +83,27 @@ impl ReplyBody {
             body: Some((body, lease)),
             broke: None,
             idle: IdleTimer::new(idle),
+            turn: 0,
+            given: 0,
         })
     }
 }
 
 impl Streamed {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+    /// The next piece; `turn` is the connection's.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn: u32,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        if self.turn != turn {
+            (self.turn, self.given) = (turn, 0);
+        }
+        if self.given >= TURN {
+            // Not before sockets have been looked at: to wake it would only put it behind those that are known to have
+            // something to do.
+            return pin!(yield_now()).poll(cx).map(|()| None);
+        }
         if let Some(error) = self.broke.take() {
             return Poll::Ready(Some(Err(ReplyError::Upstream(error))));
         }
@@ -91,6 +113,7 @@ impl Streamed {
         match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.stop();
+                self.given += frame.data_ref().map_or(0, Bytes::len);
                 if body.is_end_stream() {
                     self.finish();
                 }
@@ -105,6 +128,10 @@ impl Streamed {
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
+            }
+            Poll::Pending if body.waits_for_client() => {
+                self.idle.stop();
+                Poll::Pending
             }
             Poll::Pending => match self.idle.poll_expired(cx) {
                 Some(limit) => Poll::Ready(Some(Err(ReplyError::Idle(limit)))),
@@ -157,14 +184,18 @@ impl Body for Reply {
         if let Some(flow) = &self.flow {
             flow.ask();
         }
-        let polled = match &mut self.body {
+        let this = &mut *self;
+        let polled = match &mut this.body {
             ReplyBody::Empty => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.body = ReplyBody::Empty;
+                this.body = ReplyBody::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            ReplyBody::Upstream(streamed) => streamed.poll(cx),
+            ReplyBody::Upstream(streamed) => {
+                let turn = this.ctx.as_ref().map_or(0, |ctx| ctx.conn.activity.turn());
+                streamed.poll(cx, turn)
+            }
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

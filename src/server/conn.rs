@@ -164,7 +164,7 @@ async fn sniffed(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newcomer, sna
     match sniffed {
         Ok(Ok(())) => {
             let h2 = head.starts_with(PREFACE);
-            let conn = Rc::new(Conn::new(endpoints, false, h2));
+            let conn = Rc::new(Conn::new(endpoints, false, h2).passing(&worker.pipes));
             speak(worker, client, conn, stream, head.freeze(), snapshot).await;
         }
         Ok(Err(_)) => {}
@@ -226,6 +226,7 @@ async fn speak(
         Arc::clone(&conn.intake),
         Arc::clone(&client.seat),
         eye,
+        conn.bypass.clone(),
     );
     if conn.h2 {
         http2(worker, client, conn, io, snapshot).await;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clients::Seat;
 use super::farewell::Farewell;
+use crate::bypass::Bypass;
 use crate::ctx::{Activity, Intake};
 use crate::http1::{Bounds, Inspector, Refused};
 use crate::http2::{Gauge, Look};
@@ -37,6 +38,8 @@ pub(super) struct Watched {
     intake: Arc<Intake>,
     _seat: Arc<Seat>,
     eye: Eye,
+    /// Where bytes come from that others stand for
+    bypass: Option<Arc<Bypass>>,
     withheld: Vec<u8>,
     /// The connection's turn in which no more is read
     paused: Option<u32>,
@@ -65,6 +68,7 @@ impl Watched {
         intake: Arc<Intake>,
         seat: Arc<Seat>,
         eye: Eye,
+        bypass: Option<Arc<Bypass>>,
     ) -> Self {
         Self {
             stream,
@@ -73,6 +77,7 @@ impl Watched {
             intake,
             _seat: seat,
             eye,
+            bypass,
             withheld: Vec::new(),
             paused: None,
             ended: None,
@@ -183,6 +188,24 @@ impl Watched {
         }
     }
 
+    /// Writes the first of these, which are those of one kind.
+    fn poll_write_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut bufs = bufs;
+        if let Some(bypass) = &self.bypass
+            && let Some(at) = bufs.iter().position(|buf| Bypass::is_stand_in(buf))
+        {
+            if at == 0 {
+                return bypass.drain(cx, &self.stream, &bufs[0]);
+            }
+            bufs = &bufs[..at];
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
     /// Fails where the client has not read for too long.
     fn may_write(&self) -> io::Result<()> {
         if self.activity.has_given_up() {
@@ -281,7 +304,10 @@ impl AsyncWrite for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.may_write()?;
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = match &self.bypass {
+            Some(bypass) if Bypass::is_stand_in(buf) => bypass.drain(cx, &self.stream, buf),
+            _ => Pin::new(&mut self.stream).poll_write(cx, buf),
+        };
         self.note(&written);
         self.earn(&written);
         written
@@ -293,7 +319,7 @@ impl AsyncWrite for Watched {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.may_write()?;
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = self.poll_write_some(cx, bufs);
         self.note(&written);
         self.earn(&written);
         written

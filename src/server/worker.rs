@@ -17,7 +17,8 @@ use tracing::error;
 use super::admission::Admission;
 use super::clients::Clients;
 use super::door::{Accepting, BATCH, Door};
-use crate::config::Memory;
+use crate::bypass::Pipes;
+use crate::config::{Config, Memory};
 use crate::ctx::{self, Load};
 use crate::observe::{Count, Counters, Footprint, LogBuffer, LogSink};
 use crate::privilege::{self, Witness};
@@ -33,6 +34,10 @@ const LOG_DELAY: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How often memory is looked at.
 const WEIGHING: Duration = Duration::from_millis(250);
+/// One pipe, which is two descriptors, for so many of these.
+const PIPES: u64 = 32;
+/// More would be small ones (`pipe-user-pages-soft`).
+const MOST_PIPES: u64 = 1024;
 /// Idle connections that one worker ends at a time where memory is short.
 const LIGHTER: usize = 64;
 
@@ -45,6 +50,7 @@ pub struct Shared {
     pub log: LogSink,
     load: Arc<Load>,
     admission: Arc<Admission>,
+    pipes: Arc<Pipes>,
     footprint: Footprint,
 }
 
@@ -58,11 +64,17 @@ impl Shared {
     ) -> Self {
         let config = &live.load_full().config;
         let (workers, listeners) = (config.server.workers, config.listeners().count());
+        let pipes = pipes(config, descriptors);
         Self {
             live,
             log,
             load: Arc::default(),
-            admission: Arc::new(Admission::new(descriptors, workers, listeners)),
+            admission: Arc::new(Admission::new(
+                descriptors.saturating_sub(2 * pipes),
+                workers,
+                listeners,
+            )),
+            pipes: Pipes::new(pipes as usize),
             footprint,
         }
     }
@@ -80,6 +92,13 @@ impl Shared {
     fn is_weighed(&self) -> bool {
         self.memory().is_some() || self.load.heavy().is_some()
     }
+}
+
+/// Pipes for bodies that pass from socket to socket, of so many descriptors. What was not asked for at start is not allowed
+/// later either.
+fn pipes(config: &Config, descriptors: u64) -> u64 {
+    let most = (descriptors / PIPES).min(MOST_PIPES);
+    if config.splices() { most } else { 0 }
 }
 
 /// What a worker is told.
@@ -157,6 +176,7 @@ async fn run(
         Rc::clone(&log),
         counters,
         Arc::clone(&shared.load),
+        Arc::clone(&shared.pipes),
         witness,
     ));
     let clients = Rc::new(Clients::default());

@@ -38,6 +38,10 @@ impl Ticketer {
     }
 }
 
+/// The length of a record at most, in bytes, header included: all of it fits a block of 8 KiB. Records of the full 16 KiB
+/// take turns in so many larger blocks of the allocator's that none of those is in the processor's cache any more.
+const RECORD: usize = 8 * 1024 - 24;
+
 /// For clients: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, certificates out of `store`.
 ///
 /// The client's order of ciphers counts, as with nginx: a phone without AES in hardware rightly prefers ChaCha20. There is
@@ -52,6 +56,7 @@ pub fn server_config(store: Arc<Store>, ticketer: &Ticketer) -> Arc<ServerConfig
     config.ticketer = Arc::clone(&ticketer.0);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
+    config.max_fragment_size = Some(RECORD);
     Arc::new(config)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::h1;
+use crate::bypass::Bypass;
 use crate::error::chain;
 use crate::http::trailers;
 
@@ -33,6 +35,20 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
+
+impl Body {
+    /// The rest may go by `bypass`, where that is worth it.
+    pub fn pass_by(&mut self, bypass: &Arc<Bypass>) {
+        if let Kind::H1(body) = &mut self.0 {
+            body.pass_by(bypass);
+        }
+    }
+
+    /// Whether it yields nothing because the client has not taken what came before.
+    pub fn waits_for_client(&self) -> bool {
+        matches!(&self.0, Kind::H1(body) if body.waits_for_client())
+    }
+}
 
 impl http_body::Body for Body {
     type Data = Bytes;

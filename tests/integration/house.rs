@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
         "stream",
         "http",
     ],
-    &["http1", "http2"],
+    &["bypass", "http1", "http2"],
     &["error"],
     &["body"],
     &["config"],

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::{fmt, io};
 
@@ -11,8 +12,12 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::{Connection, HEAD};
+use crate::bypass::Bypass;
 use crate::http1::response::{self, Framing};
 use crate::http1::{Chunks, Piece, Refusal};
+
+/// Of a body that is at least this long, in bytes, it pays to make a pipe for it.
+const LARGE: u64 = 64 * 1024;
 
 /// A response's body. Dropped before its end, it closes the connection.
 #[derive(Debug)]
@@ -20,6 +25,7 @@ pub(in crate::upstream) struct Body {
     hold: Hold,
     state: State,
     keep_alive: bool,
+    bypass: Option<Arc<Bypass>>,
 }
 
 /// Who has the connection.
@@ -99,7 +105,24 @@ impl Body {
                 Framing::Close => State::Close,
             },
             keep_alive: keep_alive && framing != Framing::Close,
+            bypass: None,
         }
+    }
+
+    /// What has not been read yet may go by `bypass`, where that is worth it.
+    pub(in crate::upstream) fn pass_by(&mut self, bypass: &Arc<Bypass>) {
+        let connection = match &self.hold {
+            Hold::Own(connection) => connection.can_pass_by(),
+            Hold::Shared(connection, _) => connection.borrow().can_pass_by(),
+        };
+        if let (State::Length(LARGE..), true) = (&self.state, connection) {
+            self.bypass = Some(Arc::clone(bypass));
+        }
+    }
+
+    /// Whether it yields nothing because the client has not taken what came before.
+    pub(in crate::upstream) fn waits_for_client(&self) -> bool {
+        self.bypass.as_ref().is_some_and(|bypass| bypass.is_full())
     }
 
     /// The response is complete: what is left.
@@ -133,8 +156,11 @@ impl Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.hold {
-            Hold::Own(connection) => self.state.poll(cx, connection),
-            Hold::Shared(connection, _) => self.state.poll(cx, &mut connection.borrow_mut()),
+            Hold::Own(connection) => self.state.poll(cx, connection, self.bypass.as_deref()),
+            Hold::Shared(connection, _) => {
+                let connection = &mut connection.borrow_mut();
+                self.state.poll(cx, connection, self.bypass.as_deref())
+            }
         }
     }
 }
@@ -144,6 +170,7 @@ impl State {
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
+        bypass: Option<&Bypass>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if !connection.read.is_empty()
@@ -153,6 +180,19 @@ impl State {
             }
             if matches!(self, Self::Done) {
                 return Poll::Ready(None);
+            }
+            if let (Some(bypass), Self::Length(rest)) = (bypass, &mut *self)
+                && let Some(bytes) =
+                    ready!(bypass.fill(cx, &connection.stream, *rest)).map_err(BodyError::Io)?
+            {
+                if bytes.is_empty() {
+                    return Poll::Ready(Some(Err(BodyError::Cut)));
+                }
+                *rest -= bytes.len() as u64;
+                if *rest == 0 {
+                    *self = Self::Done;
+                }
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             match ready!(connection.poll_fill(cx)).map_err(BodyError::Io)? {
                 1.. => {}

@@ -136,6 +136,11 @@ impl Connection {
         self.read.is_empty() && self.upload.is_done()
     }
 
+    /// Whether what comes over it can be moved without being read.
+    fn can_pass_by(&self) -> bool {
+        matches!(self.stream, Stream::Tcp(_) | Stream::Unix(_))
+    }
+
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,

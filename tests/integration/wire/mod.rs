@@ -1,5 +1,6 @@
 //! What holds for any bytes from either side, byte by byte: raw clients, and upstreams that show exactly what arrived.
 
+mod bypass;
 mod framing;
 mod fuzzed;
 mod h2_abuse;
