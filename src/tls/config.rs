@@ -38,8 +38,8 @@ impl Ticketer {
     }
 }
 
-/// The length of a record at most, in bytes, header included: all of it fits a block of 8 KiB. Records of the full 16 KiB
-/// take turns in so many larger blocks of the allocator's that none of those is in the processor's cache any more.
+/// Bytes of a record at most, without what encrypting it adds (24): all of it fits a block of 8 KiB. Records of the full
+/// 16 KiB take turns in so many larger blocks of the allocator's that none of those is in the processor's cache any more.
 const RECORD: usize = 8 * 1024 - 24;
 
 /// For clients: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, certificates out of `store`.
@@ -126,11 +126,14 @@ fn trusting(authorities: Vec<CertificateDer<'static>>) -> Option<Arc<ClientConfi
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.max_fragment_size = Some(RECORD);
     Some(Arc::new(config))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::super::testing::{self, Kind, Made, handshake};
     use super::*;
     use rustls::{HandshakeKind, ProtocolVersion, SupportedProtocolVersion};
@@ -175,6 +178,28 @@ mod tests {
         let client = browser(&[&made], &[&TLS13], &[b"http/1.1"]);
         let (client, _) = handshake(&server, &client, "a.test").unwrap();
         assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
+    }
+
+    #[test]
+    fn every_record_fits_a_block_of_8_kib() {
+        let made = testing::made(Kind::Ecdsa, &["a.test"]);
+        let server = server(&[&made], &Ticketer::new());
+        for version in [&TLS12, &TLS13] {
+            let client = browser(&[&made], &[version], &[]);
+            let (_, mut server) = handshake(&server, &client, "a.test").unwrap();
+            server.writer().write_all(&[b'x'; 50_000]).unwrap();
+            let mut sent = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut sent).unwrap();
+            }
+            let (mut rest, mut longest) = (&sent[..], 0);
+            while let [_, _, _, high, low, ..] = rest {
+                let length = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+                longest = longest.max(length);
+                rest = &rest[length..];
+            }
+            assert!((8_100..=8_192).contains(&longest), "{longest}");
+        }
     }
 
     #[test]
