@@ -35,7 +35,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How often memory is looked at.
 const WEIGHING: Duration = Duration::from_millis(250);
 /// One pipe, which is two descriptors, for so many of these.
-const PIPES: u64 = 32;
+const PIPES: u64 = 64;
 /// More would be small ones (`pipe-user-pages-soft`).
 const MOST_PIPES: u64 = 1024;
 /// Idle connections that one worker ends at a time where memory is short.

@@ -11,6 +11,7 @@
 
 mod bodies;
 mod clients;
+mod idle;
 mod reloads;
 mod stalled;
 mod websockets;
