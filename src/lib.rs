@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`error`] | what can go wrong with one request, whose fault it is, which status says so |
 //! | [`linger`], [`patience`], [`body`], [`stream`], [`exec`] | a client's body, how long it is waited for, and under its limits; a byte stream, whatever it runs over; where hyper's tasks run |
+//! | [`console`] | what is said to whoever runs a command, also of a crash |
+//! | [`bypass`] | bytes that go from one socket to another within the kernel |
 //! | [`proxy_header`] | what a proxy in front says of a connection before the client does |
 //! | [`http1`], [`http2`] | bytes on the wire: a client's looked at before hyper sees them, and HTTP/1.1 as an upstream speaks it |
 //! | [`http`] | pure functions on messages: host, hop-by-hop fields, forwarded fields, targets, upgrades |
@@ -25,6 +27,9 @@
 //! and forwards over a connection of the worker's own [`upstream::Pool`]; the response streams back, and the access
 //! record is written when its last byte is gone.
 
+// They end the process where nobody can be told anything: see [`console`].
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod app;
 pub mod audit;
 pub mod body;
@@ -32,6 +37,7 @@ pub mod bypass;
 pub mod child;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod ctx;
 pub mod error;
 pub mod exec;

@@ -11,6 +11,8 @@ pub use boot::{Boot, check_surroundings};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use crate::console;
+
 /// Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -21,7 +23,7 @@ pub fn run(boot: Boot) -> ExitCode {
     match boot.start() {
         Ok(ready) => serve::serve(ready),
         Err(failed) => {
-            eprint!("{}", failed.message);
+            console::err(&failed.message);
             failed.code
         }
     }

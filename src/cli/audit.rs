@@ -1,11 +1,12 @@
 //! `lowport audit`
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::EXIT_USAGE;
+use super::{EXIT_USAGE, tell};
 use crate::audit::{self, Report};
+use crate::console;
 
 /// Something was found.
 const EXIT_FOUND: u8 = 1;
@@ -49,8 +50,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     } else {
         report.text(stdout_colors())
     };
-    // A reader that has seen enough is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+    tell(text)?;
     if report.has_findings() {
         return Err(ExitCode::from(EXIT_FOUND));
     }
@@ -63,7 +63,7 @@ fn files(path: &Path, report: &mut Report) -> Result<(), ExitCode> {
 
 /// Says that what was asked for is not there.
 fn usage(message: impl std::fmt::Display) -> ExitCode {
-    eprintln!("lowport: {message}");
+    console::err(format_args!("lowport: {message}\n"));
     ExitCode::from(EXIT_USAGE)
 }
 

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use super::{Owner, failed};
+use super::{Owner, failed, tell};
+use crate::console;
 use crate::tls::{DevCa, trust_help};
 
 #[derive(Debug, clap::Args)]
@@ -36,8 +37,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
         .map_err(failed)?;
     let ca = DevCa::path_in(&folder);
     match args.command {
-        Cert::Path => println!("{}", ca.display()),
-        Cert::Trust { install: false } => print!("{}", trust_help(&ca)),
+        Cert::Path => tell(format_args!("{}\n", ca.display()))?,
+        Cert::Trust { install: false } => tell(trust_help(&ca))?,
         Cert::Trust { install: true } => install(&ca, &owner)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -82,17 +83,19 @@ fn install(ca: &Path, owner: &Owner) -> Result<(), ExitCode> {
             copy.display()
         )));
     }
-    println!("The system's store has it: {}", copy.display());
-    browsers(ca, owner);
-    println!(
-        "Node does not read the system's store: NODE_EXTRA_CA_CERTS={}",
+    tell(format_args!(
+        "The system's store has it: {}\n",
+        copy.display()
+    ))?;
+    browsers(ca, owner)?;
+    tell(format_args!(
+        "Node does not read the system's store: NODE_EXTRA_CA_CERTS={}\n",
         ca.display()
-    );
-    Ok(())
+    ))
 }
 
 /// Chromium's store and Firefox's, which are the user's own. Done as the user, whose files they are.
-fn browsers(ca: &Path, owner: &Owner) {
+fn browsers(ca: &Path, owner: &Owner) -> Result<(), ExitCode> {
     let stores: Vec<PathBuf> = owner.nss_stores();
     for store in &stores {
         let added = owner.act(|| {
@@ -109,11 +112,15 @@ fn browsers(ca: &Path, owner: &Owner) {
             }
         });
         match added {
-            Ok(()) => println!("The browser store has it: {}", store.display()),
-            Err(error) => eprintln!("lowport: {}: {error}", store.display()),
+            Ok(()) => tell(format_args!(
+                "The browser store has it: {}\n",
+                store.display()
+            ))?,
+            Err(error) => console::err(format_args!("lowport: {}: {error}\n", store.display())),
         }
     }
     if stores.is_empty() {
-        println!("No browser store was found in the home folder.");
+        tell("No browser store was found in the home folder.\n")?;
     }
+    Ok(())
 }

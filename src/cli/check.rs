@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::table::Table;
-use super::{ConfigArg, Loaded};
+use super::{ConfigArg, Loaded, tell};
 use crate::app::{self, EXIT_CONFIG, stderr_colors};
 use crate::config::{Action, Config, Listener, Mistakes, PeerAddr, PeerProtocol, Route, Source};
+use crate::console;
 use crate::privilege::{bind, holder, is_root};
 use crate::route::columns;
 use crate::snapshot::{Lasting, Snapshot};
@@ -26,11 +27,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     let Loaded { source, note } = args.config.load()?;
     match check(&source, args.no_ports, note) {
         Ok(report) => {
-            print!("{report}");
+            tell(report)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(mistakes) => {
-            eprint!("{}", mistakes.render(stderr_colors()));
+            console::err(mistakes.render(stderr_colors()));
             Err(ExitCode::from(EXIT_CONFIG))
         }
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::{EXIT_USAGE, Owner, failed};
 use crate::config::AppArgs;
+use crate::console;
 use crate::privilege::{Mode, has_ipv6, remedy};
 
 /// Where plaintext is listened for without a configuration, and where this user may not.
@@ -49,7 +50,9 @@ pub(super) fn check(
         }
         _ => return Ok(()),
     };
-    eprintln!("error: {why}\nhelp: write -- node server.js");
+    console::err(format_args!(
+        "error: {why}\nhelp: write -- node server.js\n"
+    ));
     Err(ExitCode::from(EXIT_USAGE))
 }
 

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use http::{Method, Uri};
 
-use super::ConfigArg;
 use super::check::outcome;
+use super::{ConfigArg, tell};
 use crate::app::{EXIT_CONFIG, stderr_colors};
 use crate::config::{self, Config, Mistakes, Source};
+use crate::console;
 use crate::http::{host, target};
 use crate::route::RouteTable;
 
@@ -69,13 +70,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     let config = config::parse(&source, &mistakes);
     let table = RouteTable::build(&config.routes, &mistakes);
     if !mistakes.is_empty() {
-        eprint!("{}", mistakes.render(stderr_colors()));
+        console::err(mistakes.render(stderr_colors()));
         return Err(ExitCode::from(EXIT_CONFIG));
     }
-    print!(
-        "{}",
-        explain(&source, &config, &table, &args.url, &args.method)
-    );
+    let text = explain(&source, &config, &table, &args.url, &args.method);
+    tell(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

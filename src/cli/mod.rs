@@ -18,6 +18,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::app::EXIT_CONFIG;
 use crate::config::{self, LoadError, Source};
+use crate::console;
 use crate::observe::trace;
 use crate::privilege;
 use owner::Owner;
@@ -83,7 +84,7 @@ impl ConfigArg {
                 Ok(Loaded { source, note })
             }
             (Err(error), _) => {
-                eprint!("{error}");
+                console::err(error);
                 Err(ExitCode::from(EXIT_CONFIG))
             }
         }
@@ -92,6 +93,7 @@ impl ConfigArg {
 
 /// Parses the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
+    console::report_panics();
     if let Err(error) = privilege::heed_signals() {
         return failed(format_args!("cannot be stopped by signals: {error}"));
     }
@@ -110,6 +112,12 @@ pub fn main() -> ExitCode {
 
 /// Says what went wrong; the exit code for it.
 fn failed(message: impl std::fmt::Display) -> ExitCode {
-    eprintln!("lowport: {message}");
+    console::err(format_args!("lowport: {message}\n"));
     ExitCode::FAILURE
+}
+
+/// Says what was asked for.
+fn tell(text: impl std::fmt::Display) -> Result<(), ExitCode> {
+    console::out(text)
+        .map_err(|error| failed(format_args!("cannot write to standard output: {error}")))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 
+use crate::console;
 use crate::privilege::{self, Fork, Identity};
 
 /// The proxy's own identity without a configuration where the machine has no user for it. Numbers need no account.
@@ -102,7 +103,7 @@ impl Owner {
                     .map_err(|error| format!("cannot become {identity}: {error}"));
                 let done = done.and_then(|()| action());
                 if let Err(error) = &done {
-                    eprintln!("lowport: {error}");
+                    console::err(format_args!("lowport: {error}\n"));
                 }
                 privilege::exit_now(u8::from(done.is_err()))
             }

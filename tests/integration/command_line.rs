@@ -43,6 +43,42 @@ fn help_and_version_are_results_and_misuse_is_2() {
     }
 }
 
+/// `lowport explain ... | head -1`, and a full disk.
+#[test]
+fn a_reader_that_goes_is_no_failure_and_what_cannot_be_written_is_one() {
+    let folder = folder();
+    let file = folder.path().join("lowport.toml");
+    std::fs::write(
+        &file,
+        "[server]\nuser = \"65534:65534\"\n[[route]]\nrespond = \"hello\"\n",
+    )
+    .expect("written");
+    let file = file.to_str().expect("text");
+    for args in [
+        &["explain", "-c", file, "http://a.test/"][..],
+        &["check", "-c", file, "--no-ports"],
+        &["audit", "--no-host", "--json", "/proc/self/fdinfo"],
+    ] {
+        let to = |output: Stdio| {
+            let mut command = Command::new(BINARY);
+            command.args(args).stdout(output).output().expect("it runs")
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let gone = to(writer.into());
+        assert!(gone.status.success(), "{args:?} {gone:?}");
+        assert!(gone.stderr.is_empty(), "{args:?} {gone:?}");
+        let full = std::fs::File::create("/dev/full").expect("opened");
+        let full = to(full.into());
+        assert_eq!(full.status.code(), Some(1), "{args:?} {full:?}");
+        let told = text(&full.stderr);
+        assert!(
+            told.starts_with("lowport: cannot write to standard output: "),
+            "{told}"
+        );
+    }
+}
+
 #[test]
 fn without_a_configuration_nothing_runs() {
     let empty = folder();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors, lowest first. A module imports from lower floors only; those that share one are blind to each other.
 const FLOORS: &[&[&str]] = &[
     &[
+        "console",
         "exec",
         "linger",
         "patience",

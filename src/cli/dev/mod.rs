@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Owner, command, failed};
+use super::{Owner, command, failed, tell};
 use crate::app::{self, Boot};
 use crate::child::{Found, find_app};
 use crate::config::Source;
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     };
     let toml = plan.toml();
     if args.print_config {
-        print!("{toml}");
+        tell(toml)?;
         return Ok(ExitCode::SUCCESS);
     }
     let ca = DevCa::path_in(&folder);
