@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::site::Via;
-use support::{Client, lowport, runtime, upstream};
+use support::{Client, SETUP, lowport, runtime, upstream};
 
 criterion_group!(benches, request);
 criterion_main!(benches);
@@ -16,7 +16,7 @@ criterion_main!(benches);
 fn request(criterion: &mut Criterion) {
     let runtime = runtime();
     let upstream = upstream();
-    let proxy = lowport(upstream, "", &[]);
+    let proxy = lowport(upstream, SETUP);
     let mut group = criterion.benchmark_group("request");
     let mut measure = |name: &str, mut client: Client| {
         group.bench_function(name, |bencher| {

@@ -31,7 +31,7 @@ use processor::{OTHERS, on_own_processor, pin};
 use rounds::{Round, round};
 use support::proxy::{LOG, Proxy};
 use support::site::Via;
-use support::{lowport, upstream};
+use support::{SETUP, Setup, lowport, upstream};
 use verdict::verdict;
 
 /// The most that a request may take, of what it takes without a sandbox.
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let mut holds = starts(upstream);
 
     let proxies = [&["--no-sandbox"][..], &[]]
-        .map(|args| on_own_processor(move || lowport(upstream, "", args)));
+        .map(|args| on_own_processor(move || lowport(upstream, Setup { args, ..SETUP })));
     println!("{rounds} rounds of {seconds:?}; medians, and the least and the greatest ratio\n");
     println!(
         "       no sandbox us/request  busy   req/s   sandbox us/request  busy   req/s   CPU ratio              req/s ratio"
@@ -89,7 +89,13 @@ fn in_turn(proxies: &[Proxy; 2], via: Via, seconds: Duration, first: bool) -> [R
 fn starts(upstream: u16) -> bool {
     let took: Vec<f64> = (0..STARTS)
         .map(|_| {
-            let proxy = lowport(upstream, "", &["-v"]);
+            let proxy = lowport(
+                upstream,
+                Setup {
+                    args: &["-v"],
+                    ..SETUP
+                },
+            );
             told_micros(&proxy.site.path().join(LOG))
         })
         .collect();

@@ -30,7 +30,7 @@ use nix::unistd::gettid;
 use processor::{OTHERS, on_own_processor, pin};
 use support::proxy::Proxy;
 use support::site::Via;
-use support::{Client, lowport, runtime, upstream, upstream_on};
+use support::{Client, SETUP, Setup, lowport, runtime, upstream, upstream_on};
 use verdict::verdict;
 
 /// Slow connections at the same time.
@@ -73,7 +73,10 @@ fn main() -> ExitCode {
         "[upstream.slow]\npeers = [\"127.0.0.1:{of_the_slow}\"]\nexpect_user = \"any\"\n\
          [[route]]\npath = \"{SLOWLY}\"\nupstream = \"slow\"\n"
     );
-    let proxy = on_own_processor(move || lowport(upstream, &tables, &[]));
+    let proxy = on_own_processor(move || {
+        let tables = &tables;
+        lowport(upstream, Setup { tables, ..SETUP })
+    });
     println!(
         "{CONNECTIONS} slow connections, {rounds} x {seconds:?} each; the slowest of 100 requests in microseconds\n"
     );

@@ -32,7 +32,7 @@ use median::median;
 use processor::{OTHERS, PROXY, on_own_processor, pin};
 use rounds::{Round, round};
 use support::site::Via;
-use support::{REQUEST, lowport, upstream};
+use support::{REQUEST, SETUP, lowport, upstream};
 use verdict::verdict;
 
 /// The most that it may take, of a request's CPU time.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let seconds = Duration::from_secs(numbers.next().unwrap_or(1).max(1));
     pin(OTHERS);
     let upstream = upstream();
-    let proxy = on_own_processor(move || lowport(upstream, "", &[]));
+    let proxy = on_own_processor(move || lowport(upstream, SETUP));
     println!("{rounds} rounds of {seconds:?}; medians\n");
     println!("       us/request  busy   req/s   ns looked at   share");
     let mut holds = true;

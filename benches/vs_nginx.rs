@@ -29,7 +29,7 @@ use processor::{OTHERS, on_own_processor, pin};
 use rounds::{Round, round};
 use support::proxy::Proxy;
 use support::site::{Site, Via, write};
-use support::{lowport, upstream};
+use support::{SETUP, lowport, upstream};
 
 fn main() {
     let Some(mut numbers) = numbers() else {
@@ -45,7 +45,7 @@ fn main() {
     let upstream = upstream();
     let proxies = [
         on_own_processor(move || nginx(upstream)),
-        on_own_processor(move || lowport(upstream, "", &[])),
+        on_own_processor(move || lowport(upstream, SETUP)),
     ];
     println!("{rounds} rounds of {seconds:?}; medians, and the least and the greatest ratio\n");
     println!("       nginx us/request  busy  req/s   lowport us/request  busy  req/s   ratio");

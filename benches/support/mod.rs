@@ -149,13 +149,40 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// lowport with one worker in front of the upstream at this port, with these tables besides and run with these arguments.
-pub(crate) fn lowport(upstream: u16, tables: &str, args: &[&str]) -> Proxy {
+/// How a lowport is run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Arguments
+    pub(crate) args: &'a [&'a str],
+    /// Where access records go
+    pub(crate) log: &'a str,
+    /// Keys of the upstream
+    pub(crate) guard: &'a str,
+    /// Tables besides
+    pub(crate) tables: &'a str,
+}
+
+/// No log, and any upstream: here it may be root's.
+pub(crate) const SETUP: Setup<'static> = Setup {
+    args: &[],
+    log: "off",
+    guard: "expect_user = \"any\"",
+    tables: "",
+};
+
+/// lowport with one worker in front of the upstream at this port.
+pub(crate) fn lowport(upstream: u16, setup: Setup<'_>) -> Proxy {
     let site = Site::new();
+    let Setup {
+        args,
+        log,
+        guard,
+        tables,
+    } = setup;
     let config = format!(
         "[server]\nhttp = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nredirect_to_https = false\nworkers = 1\n\
-         user = \"65534:65534\"\n[log]\naccess = \"off\"\n[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n\
-         [upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\nexpect_user = \"any\"\n[[route]]\nupstream = \"bench\"\n{tables}",
+         user = \"65534:65534\"\n[log]\naccess = \"{log}\"\n[[certificate]]\ncert = \"site.pem\"\nkey = \"site.key\"\n\
+         {tables}[upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\n{guard}\n[[route]]\nupstream = \"bench\"\n",
         site.http, site.https
     );
     Proxy::lowport(site, &config, args)
