@@ -14,15 +14,18 @@ const ONE: f64 = 270.0;
 const TOP: f64 = 74.0;
 const LINE: f64 = 34.0;
 const BAR: f64 = 12.0;
+/// Pixels that a number takes.
+const NUMBER: f64 = 34.0;
 /// Longer bars are cut; their numbers say how long they are.
 const MOST: f64 = 2.0;
 
 /// Colours are the picture's own, with a background, since whoever shows it may show it on anything.
 const STYLE: &str = "\
-text{font:13px system-ui,sans-serif;fill:#1f2328}.small{font-size:11px;fill:#59636e}.title{font-size:16px;font-weight:600}
+text{font:13px system-ui,sans-serif;fill:#1f2328}.small{font-size:11px;fill:#59636e;stroke:#fff;stroke-width:3px;paint-order:stroke}
+.title{font-size:16px;font-weight:600}
 .ground{fill:#fff}.lowport{fill:#0969da}.haproxy{fill:#a8b1bb}.line{stroke:#59636e}.goal{stroke:#cf222e;stroke-width:2.5}
-@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.small{fill:#9198a1}.ground{fill:#0d1117}.lowport{fill:#4493f8}
-.haproxy{fill:#656c76}.line{stroke:#9198a1}.goal{stroke:#ff7b72}}";
+@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.small{fill:#9198a1;stroke:#0d1117}.ground{fill:#0d1117}
+.lowport{fill:#4493f8}.haproxy{fill:#656c76}.line{stroke:#9198a1}.goal{stroke:#ff7b72}}";
 
 /// A picture of all that has a ratio.
 pub(crate) fn svg(facts: &Facts, lines: &[Line]) -> String {
@@ -44,12 +47,14 @@ pub(crate) fn svg(facts: &Facts, lines: &[Line]) -> String {
          <text class=\"small\" x=\"{one}\" y=\"{}\" text-anchor=\"middle\">nginx</text>\n",
         TOP - 6.0
     );
+    // On top of all lines, or those would cross them out.
+    let mut numbers = String::new();
     for (at, line) in lines.iter().enumerate() {
-        draw(&mut svg, line, TOP + LINE * at as f64);
+        draw(&mut svg, &mut numbers, line, TOP + LINE * at as f64);
     }
     let _ = write!(
         svg,
-        "<path class=\"line\" stroke-dasharray=\"4 3\" d=\"M{one} {TOP}V{bottom}\"/>\n\
+        "<path class=\"line\" stroke-dasharray=\"4 3\" d=\"M{one} {TOP}V{bottom}\"/>\n{numbers}\
          <text class=\"small\" x=\"16\" y=\"{}\">{}</text>\n</svg>\n",
         bottom + 26.0,
         escaped(&facts.short())
@@ -57,7 +62,7 @@ pub(crate) fn svg(facts: &Facts, lines: &[Line]) -> String {
     svg
 }
 
-fn draw(svg: &mut String, line: &Line, y: f64) {
+fn draw(svg: &mut String, numbers: &mut String, line: &Line, y: f64) {
     let _ = writeln!(
         svg,
         "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
@@ -65,6 +70,8 @@ fn draw(svg: &mut String, line: &Line, y: f64) {
         y + 20.0,
         escaped(line.figure.what)
     );
+    let goal = line.goal_as_ratio().filter(|goal| *goal <= MOST);
+    let goal = goal.map(|goal| goal * ONE);
     let bars = [(Which::Lowport, 3.0), (Which::Haproxy, 4.0 + BAR)];
     for (which, below) in bars {
         let Some(ratio) = line.ratio(which) else {
@@ -74,19 +81,25 @@ fn draw(svg: &mut String, line: &Line, y: f64) {
         let cut = if ratio.median > MOST { " \u{203a}" } else { "" };
         let _ = writeln!(
             svg,
-            "<rect class=\"{}\" x=\"{NAMES}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR}\"/>\
-             <text class=\"small\" x=\"{:.1}\" y=\"{}\">{:.2}{cut}</text>",
-            which.name(),
-            NAMES + length + 6.0,
+            "<rect class=\"{}\" x=\"{NAMES}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR}\"/>",
+            which.name()
+        );
+        // Behind the goal where it would hide it.
+        let hidden = goal.filter(|goal| (length..length + NUMBER).contains(goal));
+        let end = hidden.filter(|_| which == Which::Lowport).unwrap_or(length);
+        let _ = writeln!(
+            numbers,
+            "<text class=\"small\" x=\"{:.1}\" y=\"{}\">{:.2}{cut}</text>",
+            NAMES + end + 6.0,
             y + 10.0,
             ratio.median
         );
     }
-    if let Some(goal) = line.goal_as_ratio().filter(|goal| *goal <= MOST) {
+    if let Some(goal) = goal {
         let _ = writeln!(
             svg,
             "<path class=\"goal\" d=\"M{:.1} {y}v{}\"/>",
-            NAMES + goal * ONE,
+            NAMES + goal,
             BAR + 6.0
         );
     }

@@ -66,6 +66,10 @@ impl Contest {
 
     /// Runs a row.
     pub(crate) fn run(&mut self, row: &Row) -> Vec<Line> {
+        if row.setups.is_empty() {
+            // Of what the row starts itself, no page is to be shared with one of these, and so count for less.
+            self.running.clear();
+        }
         let who = row.who.iter().copied();
         let mut samples: Vec<(Which, Result<Vec<Sample>, String>)> = who
             .filter(|which| self.who.contains(which))

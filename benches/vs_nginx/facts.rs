@@ -49,7 +49,7 @@ impl Facts {
             .map(|(_, version)| version.as_str())
             .collect();
         format!(
-            "{}; {} cores, {}; Linux {}; {}; {} rounds of {:?}.",
+            "{}; {} cores, {}; Linux {}; {}; rounds: {} of {:?}.",
             self.date,
             self.cores,
             self.processor,

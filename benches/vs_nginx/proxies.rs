@@ -115,8 +115,8 @@ fn nginx(which: Which, upstream: u16, setup: Setup, site: Site) -> Proxy {
                 "  upstream bench {{
     server 127.0.0.1:{upstream}; keepalive 1000; keepalive_requests 1000000000; keepalive_timeout 300s;
   }}
-  map $http_upgrade $connection {{ default upgrade; '' ''; }}
-  proxy_set_header Connection $connection;
+  map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
+  proxy_set_header Connection $upstream_connection;
   proxy_request_buffering off; proxy_max_temp_file_size 0; client_max_body_size 0;
   proxy_buffer_size 8k; proxy_buffers 8 32k; proxy_busy_buffers_size 64k;
 "

@@ -17,8 +17,8 @@ const CAVEATS: &str = "\
   p99 are what clients waited.
 - Compare the ratios within one run, never figures of two runs or two machines. What is in brackets behind a ratio is
   the least and the greatest of the rounds: where the goal lies between, the row is too noisy to tell.
-- Where `busy`, the share of its processor that a proxy used (tuned nginx, lowport), is below 0.8, it slept and woke
-  again for its work, and the row measures that rather than the work: the clients are what is slow then.
+- Where `busy`, the share of its processor that a proxy used, is below 0.8, it slept and woke again for its
+  work, and the row measures that rather than the work: the clients are what is slow then.
 - \"nginx as pasted\" is a reference for what people run who take the first configuration they find: a connection to the
   upstream for each request, access log on. No goal refers to it.
 ";
@@ -30,7 +30,9 @@ pub(crate) fn markdown(facts: &Facts, lines: &[Line]) -> String {
     for which in Which::ALL {
         let _ = write!(text, " {} |", which.name());
     }
-    text.push_str(" haproxy / nginx tuned | lowport / nginx tuned | goal | | busy |\n");
+    text.push_str(
+        " haproxy / nginx tuned | lowport / nginx tuned | goal | | busy: nginx tuned, lowport |\n",
+    );
     text.push_str("|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|\n");
     for line in lines {
         let _ = write!(
@@ -46,9 +48,8 @@ pub(crate) fn markdown(facts: &Facts, lines: &[Line]) -> String {
         let (goal, verdict) = (goal(line), verdict(line));
         let busy = [Which::Tuned, Which::Lowport].map(|which| {
             let busy = line.values(which).and_then(|values| values.busy);
-            busy.map(|busy| format!("{busy:.2}"))
+            busy.map_or_else(|| "-".to_owned(), |busy| format!("{busy:.2}"))
         });
-        let busy: Vec<String> = busy.into_iter().flatten().collect();
         let _ = writeln!(
             text,
             " {haproxy} | {lowport} | {goal} | {verdict} | {} |",

@@ -165,7 +165,7 @@ const GIB: &str = "s/GiB";
 fn keep_alive() -> Vec<Row> {
     let what = |via| match via {
         Via::Http1 => ("HTTP/1.1 keep-alive, 64 connections", 0.95),
-        Via::Tls => ("the same over TLS 1.3", 0.75),
+        Via::Tls => ("HTTP/1.1 over TLS 1.3, as many", 0.75),
         Via::Http2 => ("HTTP/2 over TLS, 64 x 10 streams", 0.85),
     };
     let measure = |via| -> fn(&Bout) -> Result<Sample, String> {
