@@ -3,15 +3,13 @@
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::support::proxy::Proxy;
-
 /// The proxy's.
 pub(crate) const PROXY: usize = 0;
 /// Everybody else's.
 pub(crate) const OTHERS: usize = 1;
 
 /// Starts a process from a thread that is pinned: what it starts inherits that.
-pub(crate) fn on_own_processor(start: impl FnOnce() -> Proxy + Send + 'static) -> Proxy {
+pub(crate) fn on_own_processor<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
     let started = std::thread::spawn(move || {
         pin(PROXY);
         start()

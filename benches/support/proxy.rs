@@ -48,7 +48,7 @@ impl Proxy {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
                 assert!(ended.is_none(), "it ended: {log}");
                 assert!(Instant::now() < patience, "it does not listen");
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         proxy

@@ -1,11 +1,15 @@
 //! Rounds of load on several proxies in turn, and what each costs a proxy.
 
+#[path = "cpu.rs"]
+mod cpu;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::proxy::Proxy;
 use crate::support::site::Via;
 use crate::support::{Client, runtime};
+use cpu::cpu;
 
 const CONNECTIONS: usize = 64;
 /// Requests at the same time on each HTTP/2 connection.
@@ -69,26 +73,4 @@ pub(crate) fn round(proxy: &Proxy, via: Via, seconds: Duration) -> Round {
         all.await;
         measured
     })
-}
-
-/// CPU time that this process and its descendants have used, to the nanosecond, their living threads only.
-fn cpu(pid: u32) -> Duration {
-    let mut sum = Duration::ZERO;
-    let mut pids = vec![pid];
-    while let Some(pid) = pids.pop() {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-        for task in tasks.into_iter().flatten().flatten() {
-            let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
-            let nanos = read("schedstat");
-            let nanos = nanos.split_whitespace().next().and_then(|n| n.parse().ok());
-            sum += Duration::from_nanos(nanos.unwrap_or_default());
-            let children = read("children");
-            pids.extend(
-                children
-                    .split_whitespace()
-                    .filter_map(|pid| pid.parse::<u32>().ok()),
-            );
-        }
-    }
-    sum
 }

@@ -80,6 +80,14 @@ impl Site {
         stream: TcpStream,
         via: Via,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        TlsConnector::from(Arc::new(self.tls(via)))
+            .connect(name, stream)
+            .await
+    }
+
+    /// What a client needs for that; it has no session to resume.
+    pub(crate) fn tls(&self, via: Via) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -90,10 +98,7 @@ impl Site {
             .with_no_client_auth();
         let alpn = if via == Via::Http2 { "h2" } else { "http/1.1" };
         config.alpn_protocols = vec![alpn.into()];
-        let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
+        config
     }
 }
 
