@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions};
@@ -184,7 +184,6 @@ async fn run(
     let mut sweep = tokio::time::interval(SWEEP);
     let mut drained = tokio::time::interval(DRAIN_LOOK);
     let mut draining = false;
-    let mut hibernated = 0;
     tokio::task::spawn_local(flush(Rc::clone(&worker)));
     tokio::task::spawn_local(keep_light(
         Arc::clone(&shared),
@@ -209,14 +208,7 @@ async fn run(
                 }
                 None => break,
             },
-            _ = sweep.tick() => {
-                worker.pool.sweep();
-                let now = worker.counters.get(Count::Hibernated);
-                if now - hibernated >= CROWD {
-                    hibernated = now;
-                    privilege::give_memory_back();
-                }
-            }
+            _ = sweep.tick() => worker.pool.sweep(),
             () = shared.admission.asked() => make_room(&shared, &clients),
             _ = drained.tick(), if draining => {}
         }
@@ -227,10 +219,43 @@ async fn run(
     log.flush();
 }
 
+/// What of those that hibernate has been given back.
+struct GivenBack {
+    /// Connections that had begun to hibernate by then
+    of: u64,
+    at: Instant,
+    /// The same as of the last look
+    seen: u64,
+}
+
+impl GivenBack {
+    /// Whether a crowd's is still to be given back.
+    fn owes(&self, worker: &ctx::Worker) -> bool {
+        worker.counters.get(Count::Hibernated) - self.of >= CROWD
+    }
+
+    /// Gives back what a crowd had, when no more of them come, and every few seconds where more always do.
+    fn look(&mut self, worker: &ctx::Worker) {
+        let now = worker.counters.get(Count::Hibernated);
+        let settled = std::mem::replace(&mut self.seen, now) == now;
+        if self.owes(worker) && (settled || self.at.elapsed() >= SWEEP) {
+            (self.of, self.at) = (now, Instant::now());
+            privilege::give_memory_back();
+        }
+    }
+}
+
 /// Looks at memory every now and then, as long as anybody is there.
 async fn keep_light(shared: Arc<Shared>, worker: Rc<ctx::Worker>, clients: Rc<Clients>) {
+    let mut given_back = GivenBack {
+        of: 0,
+        at: Instant::now(),
+        seen: 0,
+    };
     loop {
-        if clients.is_empty() && worker.tunnels() == 0 && shared.load.heavy().is_none() {
+        given_back.look(&worker);
+        let nobody = clients.is_empty() && worker.tunnels() == 0;
+        if nobody && shared.load.heavy().is_none() && !given_back.owes(&worker) {
             clients.came.notified().await;
         }
         if shared.is_weighed() {
