@@ -13,6 +13,8 @@
 mod command_line;
 #[path = "support/median.rs"]
 mod median;
+#[path = "support/pair.rs"]
+mod pair;
 #[path = "support/processor.rs"]
 mod processor;
 #[path = "support/rounds.rs"]
@@ -23,9 +25,9 @@ use std::time::Duration;
 
 use command_line::numbers;
 use median::median;
+use pair::in_turn;
 use processor::{OTHERS, on_own_processor, pin};
-use rounds::{Round, round};
-use support::proxy::Proxy;
+use rounds::Round;
 use support::site::Via;
 use support::{SETUP, Setup, lowport, upstream};
 
@@ -92,21 +94,10 @@ fn main() {
         let proxies =
             [with, without].map(|setup| on_own_processor(move || lowport(upstream, setup)));
         let cells = Via::ALL.map(|via| {
-            let rounds = (0..rounds).map(|number| in_turn(&proxies, via, seconds, number % 2 == 0));
+            let rounds = (0..rounds).map(|number| in_turn(&proxies, via, seconds, number));
             cell(&rounds.collect::<Vec<_>>())
         });
         println!("| {name} | {} |", cells.join(" | "));
-    }
-}
-
-fn in_turn(proxies: &[Proxy; 2], via: Via, seconds: Duration, first: bool) -> [Round; 2] {
-    let [with, without] = proxies;
-    if first {
-        let with = round(with, via, seconds);
-        [with, round(without, via, seconds)]
-    } else {
-        let without = round(without, via, seconds);
-        [round(with, via, seconds), without]
     }
 }
 

@@ -13,6 +13,8 @@
 mod command_line;
 #[path = "support/median.rs"]
 mod median;
+#[path = "support/pair.rs"]
+mod pair;
 #[path = "support/processor.rs"]
 mod processor;
 #[path = "support/rounds.rs"]
@@ -27,9 +29,10 @@ use std::time::{Duration, Instant};
 
 use command_line::numbers;
 use median::median;
+use pair::in_turn;
 use processor::{OTHERS, on_own_processor, pin};
-use rounds::{Round, round};
-use support::proxy::{LOG, Proxy};
+use rounds::Round;
+use support::proxy::LOG;
 use support::site::Via;
 use support::{SETUP, Setup, lowport, upstream};
 use verdict::verdict;
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
     );
     for via in Via::ALL {
         let rounds: Vec<[Round; 2]> = (0..rounds)
-            .map(|number| in_turn(&proxies, via, seconds, number % 2 == 0))
+            .map(|number| in_turn(&proxies, via, seconds, number))
             .collect();
         holds &= print(via, &rounds);
     }
@@ -70,18 +73,6 @@ fn main() -> ExitCode {
             "THE SANDBOX COSTS MORE THAN IT MAY: {MOST} of the CPU time, {MOST_MICROS} us at start"
         ),
     )
-}
-
-/// A round of each, the first one first or last.
-fn in_turn(proxies: &[Proxy; 2], via: Via, seconds: Duration, first: bool) -> [Round; 2] {
-    let [off, on] = proxies;
-    if first {
-        let off = round(off, via, seconds);
-        [off, round(on, via, seconds)]
-    } else {
-        let on = round(on, via, seconds);
-        [round(off, via, seconds), on]
-    }
 }
 
 /// Starts lowport again and again, and tells what it says of the time that it took to become harmless. Whether that is

@@ -19,7 +19,7 @@ use crate::stream::Stream;
 /// Bytes that are moved at once at most: as many as fit into a pipe of the usual size.
 const MOST: usize = 64 * 1024;
 
-/// Never written and never read: memory that the kernel does not even hand out.
+/// What it holds is never looked at.
 static STAND_IN: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![0; MOST]));
 
 /// How many pipes there may be. Each is two descriptors, and takes of what the kernel allows a user (`pipe-user-pages-soft`,
@@ -37,6 +37,15 @@ impl Pipes {
             most,
             open: AtomicUsize::new(0),
         })
+    }
+
+    /// A way through them for one client connection, if there are any.
+    pub fn bypass(self: &Arc<Self>) -> Option<Arc<Bypass>> {
+        let bypass = || Bypass {
+            pipes: Arc::clone(self),
+            state: Mutex::default(),
+        };
+        (self.most > 0).then(|| Arc::new(bypass()))
     }
 
     /// `None` where there are as many as may be, or the system denies one.
@@ -88,14 +97,6 @@ struct State {
 }
 
 impl Bypass {
-    /// Out of these pipes, if there are any.
-    pub fn new(pipes: &Arc<Pipes>) -> Option<Self> {
-        (pipes.most > 0).then(|| Self {
-            pipes: Arc::clone(pipes),
-            state: Mutex::default(),
-        })
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     struct Way {
-        bypass: Bypass,
+        bypass: Arc<Bypass>,
         from: Stream,
         to: Stream,
         upstream: UnixStream,
@@ -197,7 +198,7 @@ mod tests {
         let (upstream, from) = UnixStream::pair().unwrap();
         let (to, client) = UnixStream::pair().unwrap();
         Way {
-            bypass: Bypass::new(&Pipes::new(pipes)).unwrap(),
+            bypass: Pipes::new(pipes).bypass().unwrap(),
             from: Stream::Unix(from),
             to: Stream::Unix(to),
             upstream,
@@ -258,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_pipe_is_given_back_with_the_last_byte_and_without_one_nothing_is_taken() {
         let mut way = way(1);
-        let other = Bypass::new(&way.bypass.pipes).unwrap();
+        let other = way.bypass.pipes.bypass().unwrap();
         way.upstream.write_all(b"abc").await.unwrap();
         let first = way.fill(3).await.unwrap().unwrap();
         let refused = poll_fn(|cx| other.fill(cx, &way.from, 3)).await;
@@ -269,6 +270,11 @@ mod tests {
         assert_eq!(second.unwrap().unwrap().len(), 1);
         drop(other);
         assert_eq!(way.bypass.pipes.open.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn where_there_are_no_pipes_there_is_no_way() {
+        assert!(Pipes::new(0).bypass().is_none());
     }
 
     #[tokio::test]

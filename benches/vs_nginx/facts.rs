@@ -41,20 +41,20 @@ impl Facts {
         }
     }
 
+    fn versions(&self) -> String {
+        let versions = self.versions.iter().map(|(_, version)| version.as_str());
+        versions.collect::<Vec<_>>().join("; ")
+    }
+
     /// In a paragraph.
     pub(crate) fn text(&self) -> String {
-        let versions: Vec<&str> = self
-            .versions
-            .iter()
-            .map(|(_, version)| version.as_str())
-            .collect();
         format!(
             "{}; {} cores, {}; Linux {}; {}; rounds: {} of {:?}.",
             self.date,
             self.cores,
             self.processor,
             self.kernel,
-            versions.join("; "),
+            self.versions(),
             self.rounds,
             self.seconds
         )
@@ -62,17 +62,7 @@ impl Facts {
 
     /// In a line.
     pub(crate) fn short(&self) -> String {
-        let versions: Vec<&str> = self
-            .versions
-            .iter()
-            .map(|(_, version)| version.as_str())
-            .collect();
-        format!(
-            "{}; {} cores; {}",
-            self.date,
-            self.cores,
-            versions.join("; ")
-        )
+        format!("{}; {} cores; {}", self.date, self.cores, self.versions())
     }
 
     /// For programs.

@@ -58,10 +58,9 @@ impl Conn {
 
     /// The same, with bodies that may pass through `pipes`.
     pub fn passing(mut self, pipes: &Arc<Pipes>) -> Self {
-        self.bypass = (!self.tls && !self.h2)
-            .then(|| Bypass::new(pipes))
-            .flatten()
-            .map(Arc::new);
+        if !self.tls && !self.h2 {
+            self.bypass = pipes.bypass();
+        }
         self
     }
 

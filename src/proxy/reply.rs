@@ -42,9 +42,24 @@ pub(super) struct Streamed {
     /// Why it broke off, until that is told
     broke: Option<upstream::BodyError>,
     idle: IdleTimer,
-    /// The connection's turn, and what it was given in that
+    share: Share,
+}
+
+/// What a response was given in its connection's turn.
+#[derive(Debug, Default)]
+struct Share {
     turn: u32,
     given: usize,
+}
+
+impl Share {
+    /// Whether it has had what it may have in this turn.
+    fn is_had(&mut self, turn: u32) -> bool {
+        if self.turn != turn {
+            *self = Self { turn, given: 0 };
+        }
+        self.given >= TURN
+    }
 }
 
 /// Why a response's body broke off. hyper then ends the connection or stream in a way that cannot be taken for its end.
@@ -83,8 +98,7 @@ impl ReplyBody {
             body: Some((body, lease)),
             broke: None,
             idle: IdleTimer::new(idle),
-            turn: 0,
-            given: 0,
+            share: Share::default(),
         })
     }
 }
@@ -96,13 +110,11 @@ impl Streamed {
         cx: &mut Context<'_>,
         turn: u32,
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        if self.turn != turn {
-            (self.turn, self.given) = (turn, 0);
-        }
-        if self.given >= TURN {
-            // Not before sockets have been looked at: to wake it would only put it behind those that are known to have
-            // something to do.
-            return pin!(yield_now()).poll(cx).map(|()| None);
+        if self.share.is_had(turn) {
+            // It goes on when sockets have been looked at: to wake it would only put it behind those that are known to
+            // have something to do.
+            let _ = pin!(yield_now()).poll(cx);
+            return Poll::Pending;
         }
         if let Some(error) = self.broke.take() {
             return Poll::Ready(Some(Err(ReplyError::Upstream(error))));
@@ -113,7 +125,7 @@ impl Streamed {
         match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.stop();
-                self.given += frame.data_ref().map_or(0, Bytes::len);
+                self.share.given += frame.data_ref().map_or(0, Bytes::len);
                 if body.is_end_stream() {
                     self.finish();
                 }
@@ -266,5 +278,22 @@ impl Drop for Reply {
         };
         // Where it is an error that was to be told, that stands.
         ctx.reason.get_or_insert_with(|| why.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_has_its_share_and_the_next_one_another() {
+        let mut share = Share::default();
+        for turn in [1, 2, u32::MAX, 0] {
+            assert!(!share.is_had(turn));
+            share.given += TURN - 1;
+            assert!(!share.is_had(turn));
+            share.given += 1;
+            assert!(share.is_had(turn) && share.is_had(turn));
+        }
     }
 }

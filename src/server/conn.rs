@@ -329,27 +329,16 @@ pub(super) async fn http1(
                 }
             }
         }
-        End::Hibernates => {
+        End::Hibernates | End::Quiet => {
             if let Some(parts) = serving.into_parts() {
                 debug_assert!(
-                    parts.read_buf.is_empty(),
+                    end == End::Quiet || parts.read_buf.is_empty(),
                     "hyper has taken up all that came"
                 );
-                let io = parts.io.into_inner();
-                return Hibernating {
-                    worker,
-                    client,
-                    conn,
-                    io,
-                }
-                .start();
-            }
-        }
-        End::Quiet => {
-            if let Some(parts) = serving.into_parts() {
                 let mut io = parts.io.into_inner();
-                let asks = io.has_arrived();
-                if asks && parts.read_buf.is_empty() && client.may_stay() {
+                let asks = end == End::Quiet && io.has_arrived();
+                let stays = end == End::Hibernates || asks && client.may_stay();
+                if stays && parts.read_buf.is_empty() {
                     return Hibernating {
                         worker,
                         client,

@@ -16,8 +16,8 @@ use crate::bypass::Bypass;
 use crate::http1::response::{self, Framing};
 use crate::http1::{Chunks, Piece, Refusal};
 
-/// Of a body that is at least this long, in bytes, it pays to make a pipe for it.
-const LARGE: u64 = 64 * 1024;
+/// Of a body that is at least this long, in bytes, it pays to make a pipe for it: at 100 KB it does not, at 1 MiB it does.
+const LARGE: u64 = 256 * 1024;
 
 /// A response's body. Dropped before its end, it closes the connection.
 #[derive(Debug)]
