@@ -15,6 +15,7 @@
 //! | [`config`] | TOML -> [`config::Config`], with every mistake and its place |
 //! | [`privilege`] | who a process is, how it becomes somebody lesser, and what it can still do then |
 //! | [`route`], [`policy`], [`upstream`], [`tls`], [`child`], [`observe`], [`audit`] | find a route; how often a client may ask; connections to peers, and who runs those; certificates; the supervised app; logs and counts; where Node is root on a machine |
+//! | [`init`] | the files that put lowport before an app: containers, a cluster, a machine |
 //! | [`snapshot`] | what runs: made whole from a configuration, swapped atomically |
 //! | [`ctx`] | what is known of a worker, a connection, a request |
 //! | [`proxy`] | **the request path**: begin with [`proxy::handle`] |
@@ -44,6 +45,7 @@ pub mod exec;
 pub mod http;
 pub mod http1;
 pub mod http2;
+pub mod init;
 pub mod linger;
 pub mod observe;
 pub mod patience;

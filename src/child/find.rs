@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// Scripts that start an app for development, the better one first.
-const SCRIPTS: [&str; 2] = ["dev", "start"];
+const DEVELOPMENT: [&str; 2] = ["dev", "start"];
+/// The one that starts it for good.
+const PRODUCTION: [&str; 1] = ["start"];
 /// Files that Node can run by itself, before and after `main` of package.json.
 const SERVERS: [&str; 3] = ["server.js", "server.mjs", "server.cjs"];
 const INDEXES: [&str; 3] = ["index.js", "index.mjs", "index.cjs"];
@@ -64,8 +66,21 @@ pub enum FindError {
 /// # Errors
 /// When there is none of these, or the package.json cannot be understood.
 pub fn find_app(dir: &Path) -> Result<Found, FindError> {
+    find(dir, &DEVELOPMENT)
+}
+
+/// As [`find_app`], for good: the script `start` alone.
+///
+/// # Errors
+/// As there.
+pub fn find_production_app(dir: &Path) -> Result<Found, FindError> {
+    find(dir, &PRODUCTION)
+}
+
+fn find(dir: &Path, scripts: &[&str]) -> Result<Found, FindError> {
     let package = package(dir)?;
-    if let Some(found) = package.as_ref().and_then(|package| script(dir, package)) {
+    let script = |package| script(dir, package, scripts);
+    if let Some(found) = package.as_ref().and_then(script) {
         return Ok(found);
     }
     let main = package
@@ -91,7 +106,11 @@ pub fn find_app(dir: &Path) -> Result<Found, FindError> {
     })
 }
 
-fn package(dir: &Path) -> Result<Option<Value>, FindError> {
+/// The package.json of `dir`, an object; `None` where there is none.
+///
+/// # Errors
+/// It cannot be read, or it is no JSON or no object.
+pub fn package(dir: &Path) -> Result<Option<Value>, FindError> {
     let path = dir.join("package.json");
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -123,15 +142,13 @@ fn package(dir: &Path) -> Result<Option<Value>, FindError> {
     }
 }
 
-fn script(dir: &Path, package: &Value) -> Option<Found> {
+fn script(dir: &Path, package: &Value, names: &[&str]) -> Option<Found> {
     let scripts = package.get("scripts")?;
     let text = |name: &str| {
         let script = scripts.get(name)?.as_str()?.trim();
         Some(script).filter(|script| !script.is_empty())
     };
-    let (name, script) = SCRIPTS
-        .into_iter()
-        .find_map(|name| Some((name, text(name)?)))?;
+    let (name, script) = names.iter().find_map(|name| Some((*name, text(name)?)))?;
     let around = ["pre", "post"]
         .into_iter()
         .any(|when| text(&format!("{when}{name}")).is_some());
@@ -242,7 +259,7 @@ mod tests {
     use super::*;
 
     /// What is found in a folder with these files; one that is empty is there all the same.
-    fn find(files: &[(&str, &str)]) -> Result<Found, FindError> {
+    fn found(files: &[(&str, &str)]) -> Result<Found, FindError> {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);
@@ -253,13 +270,13 @@ mod tests {
     }
 
     fn command(files: &[(&str, &str)]) -> String {
-        find(files).unwrap().command.join(" ")
+        found(files).unwrap().command.join(" ")
     }
 
     #[test]
     fn a_dev_script_is_best_and_then_start_and_then_files() {
         let both = r#"{"scripts":{"start":"node s.js","dev":"vite && true"}}"#;
-        let found = find(&[("package.json", both), ("server.js", "")]).unwrap();
+        let found = found(&[("package.json", both), ("server.js", "")]).unwrap();
         assert_eq!(found.command, ["sh", "-c", "vite && true"]);
         assert_eq!(found.source, "script \"dev\" of package.json");
         let start = r#"{"scripts":{"start":"node s.js","dev":" "}}"#;
@@ -306,23 +323,23 @@ mod tests {
 
     #[test]
     fn a_broken_package_is_told_with_its_place() {
-        let error = find(&[("package.json", "{\n  \"a\": 1,\n}")]).unwrap_err();
+        let error = found(&[("package.json", "{\n  \"a\": 1,\n}")]).unwrap_err();
         let text = error.to_string();
         assert!(
             text.ends_with("/package.json:3:1: trailing comma"),
             "{text}"
         );
-        let text = find(&[("package.json", "[]")]).unwrap_err().to_string();
+        let text = found(&[("package.json", "[]")]).unwrap_err().to_string();
         assert!(
             text.ends_with("/package.json:1:1: it is no object"),
             "{text}"
         );
-        assert!(find(&[("package.json", "\u{feff}{\"scripts\":{\"dev\":\"x\"}}")]).is_ok());
+        assert!(found(&[("package.json", "\u{feff}{\"scripts\":{\"dev\":\"x\"}}")]).is_ok());
     }
 
     #[test]
     fn nothing_to_start_lists_what_was_looked_for() {
-        let text = find(&[]).unwrap_err().to_string();
+        let text = found(&[]).unwrap_err().to_string();
         for part in [
             "no package.json",
             "server.js",
@@ -331,7 +348,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        let text = find(&[("package.json", "{}"), ("src/index.ts", "")])
+        let text = found(&[("package.json", "{}"), ("src/index.ts", "")])
             .unwrap_err()
             .to_string();
         for part in ["\"dev\" or \"start\"", "tsx watch src/index.ts"] {

@@ -18,7 +18,7 @@ mod supervise;
 mod supervisor;
 mod wire;
 
-pub use find::{FindError, Found, find_app};
+pub use find::{FindError, Found, find_app, find_production_app, package};
 pub use reaper::Reaper;
 pub use state::{AppState, End};
 pub use supervisor::{AppSpec, Following, Supervisor};

@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod dev;
 mod explain;
+mod init;
 mod owner;
 mod run;
 mod table;
@@ -49,6 +50,8 @@ enum Command {
     Explain(explain::Args),
     /// Tell where Node is root on this machine, or would be, and what to do about it
     Audit(audit::Args),
+    /// Write the files that put lowport before an app: an image, Compose, Swarm, Kubernetes, nftables
+    Init(init::Args),
     /// The certificate authority of `dev`
     Cert(cert::Args),
 }
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Cert(args) => cert::run(&args),
     };
     done.unwrap_or_else(|code| code)

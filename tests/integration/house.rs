@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &[
         "route", "policy", "upstream", "tls", "child", "observe", "audit",
     ],
-    &["snapshot"],
+    &["snapshot", "init"],
     &["ctx"],
     &["proxy"],
     &["server"],

@@ -9,6 +9,7 @@ mod browser;
 mod checking;
 mod command_line;
 mod denials;
+mod deploy;
 mod dev;
 mod forwarding;
 mod guard;

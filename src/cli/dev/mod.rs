@@ -12,6 +12,7 @@ use super::{Owner, command, failed, tell};
 use crate::app::{self, Boot};
 use crate::child::{Found, find_app};
 use crate::config::Source;
+use crate::init::label;
 use crate::tls::DevCa;
 use plan::Plan;
 use ports::{Choice, Ports};
@@ -83,22 +84,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
     }))
 }
 
-/// The app's own name below localhost, which browsers resolve by themselves: `shop.localhost` for the folder `shop`. What a
-/// label cannot have becomes a hyphen.
+/// The app's own name below localhost, which browsers resolve by themselves: `shop.localhost` for the folder `shop`.
 fn host(dir: &std::path::Path) -> String {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let label: String = name
-        .chars()
-        .map(|character| match character.to_ascii_lowercase() {
-            character @ ('a'..='z' | '0'..='9') => character,
-            _ => '-',
-        })
-        .take(63)
-        .collect();
-    match label.trim_matches('-') {
-        "" => "app.localhost".to_owned(),
-        label => format!("{label}.localhost"),
-    }
+    let label = label(&name).unwrap_or_else(|| "app".to_owned());
+    format!("{label}.localhost")
 }
 
 /// What a person sees when everything listens.
