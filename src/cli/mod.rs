@@ -6,7 +6,9 @@ mod check;
 mod command;
 mod dev;
 mod explain;
+mod health;
 mod owner;
+mod probe;
 mod run;
 mod table;
 
@@ -47,6 +49,8 @@ enum Command {
     Check(check::Args),
     /// Tell which route a URL takes, and why not another
     Explain(explain::Args),
+    /// Ask the lowport that runs whether it answers, as the health check of a container does
+    Health(health::Args),
     /// Tell where Node is root on this machine, or would be, and what to do about it
     Audit(audit::Args),
     /// The certificate authority of `dev`
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Cert(args) => cert::run(&args),
     };

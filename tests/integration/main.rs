@@ -13,6 +13,7 @@ mod dev;
 mod forwarding;
 mod guard;
 mod handshake;
+mod health;
 mod house;
 mod instance;
 mod kernels;
