@@ -28,6 +28,7 @@ mod regression;
 mod routing;
 mod run;
 mod secrets;
+mod stopping;
 mod supervision;
 mod support;
 // It knows the registers of these.
