@@ -12,6 +12,9 @@ use memchr::memmem;
 /// at most, the rest is for extensions.
 pub const MOST: usize = 536;
 
+/// A header of version 2 with which a proxy speaks for itself, as in a health check (section 2.2).
+pub const LOCAL: [u8; FIXED] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// The longest line of version 1, with its end, in bytes (section 2.1).
 const LINE: usize = 107;
 /// What version 1 begins with, and the space behind it.
@@ -228,6 +231,12 @@ mod tests {
         }
         assert_eq!(parse(header), Ok(Some(parsed)));
         parsed.client.map(|client| client.to_string())
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_for_itself_tells_no_client() {
+        assert_eq!(LOCAL.to_vec(), v2(0x20, 0, &[]));
+        assert_eq!(told(&LOCAL), None);
     }
 
     #[test]

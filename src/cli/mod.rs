@@ -6,8 +6,11 @@ mod check;
 mod command;
 mod dev;
 mod explain;
+mod health;
 mod init;
 mod owner;
+mod probe;
+mod reach;
 mod run;
 mod table;
 
@@ -48,6 +51,8 @@ enum Command {
     Check(check::Args),
     /// Tell which route a URL takes, and why not another
     Explain(explain::Args),
+    /// Ask the lowport that runs whether it answers, as the health check of a container does
+    Health(health::Args),
     /// Tell where Node is root on this machine, or would be, and what to do about it
     Audit(audit::Args),
     /// Write the files that put lowport before an app: an image, Compose, Swarm, Kubernetes, nftables
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Cert(args) => cert::run(&args),

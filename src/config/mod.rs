@@ -26,3 +26,14 @@ pub use load::{LoadError, load};
 pub use mistake::{AppArgs, Mistake, Mistakes, Source};
 pub use parse::parse;
 pub use types::*;
+
+/// Reads a time as the configuration has it, such as `250ms`, from somewhere else.
+///
+/// # Errors
+/// Why it is none, and what to write instead.
+pub fn time(text: &str) -> Result<std::time::Duration, String> {
+    values::time(text).map_err(|values::Wrong { why, help }| match help.as_str() {
+        "" => why,
+        help => format!("{why}; {help}"),
+    })
+}

@@ -10,9 +10,11 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod unverified;
 
 pub use certificate::Certificate;
 pub use config::{Ticketer, client_config, server_config};
 pub use dev_ca::{DevCa, DevCaError};
 pub use store::Store;
 pub use trust::trust_help;
+pub use unverified::unverified;

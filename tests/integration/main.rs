@@ -14,6 +14,7 @@ mod dev;
 mod forwarding;
 mod guard;
 mod handshake;
+mod health;
 mod house;
 mod instance;
 mod kernels;
@@ -28,6 +29,7 @@ mod regression;
 mod routing;
 mod run;
 mod secrets;
+mod stopping;
 mod supervision;
 mod support;
 // It knows the registers of these.

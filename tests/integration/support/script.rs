@@ -1,7 +1,10 @@
 //! Node with a few lines of its own, as any user.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{lowport, until};
 
@@ -44,6 +47,17 @@ impl Script {
             (script.count("listening") > 0).then_some(())
         });
         script
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("signalled");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        until("the script to end", || {
+            self.child.try_wait().expect("waited")
+        })
     }
 
     /// How often it has printed this line.
