@@ -173,9 +173,8 @@ impl Boot {
         let (processes, questions) = Inquirer::new();
         // In dev mode there is nobody to answer.
         let processes = broker.is_some().then_some(processes);
-        // The app, which began before, keeps what it would have had without us.
-        if let Err(error) = privilege::take_small_pages() {
-            debug!(%error, "the kernel may hand out huge pages");
+        if !privilege::has_small_pages() {
+            debug!("the kernel may hand out huge pages");
         }
         let witness = |_| Witness {
             sockets: sock_diag(),

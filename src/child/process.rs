@@ -42,6 +42,8 @@ pub(super) fn run(spec: AppSpec, user: &Identity, socket: StdUnixStream) -> ! {
 fn live(spec: AppSpec, user: &Identity, mut socket: StdUnixStream) -> io::Result<()> {
     privilege::close_inherited(socket.as_raw_fd())?;
     not_for_helpers().thread_block()?;
+    // The app has what it would have had without us.
+    privilege::give_huge_pages_back()?;
     let split = prepare(spec, user)
         .and_then(|prepared| Ok((prepared, StdUnixStream::pair()?, privilege::fork()?)));
     let (Prepared { app, note, filters }, (lifeline, guardians), side) = match split {

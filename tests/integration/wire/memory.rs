@@ -13,7 +13,7 @@ use crate::support::frames::{Frames, Outcome};
 use crate::support::lowport::Setup;
 use crate::support::peer::{Counter, Endless, Peer};
 use crate::support::raw::{self, RawUpstream};
-use crate::support::{Lowport, until};
+use crate::support::{Lowport, process, until};
 
 /// Bytes that lowport may have besides those that it has from the start.
 const MORE: u64 = 16 << 20;
@@ -48,6 +48,15 @@ async fn pile_up(lowport: &Lowport) -> JoinSet<()> {
         uploads.spawn(async move { drop(sender.send_request(upload).await) });
     }
     uploads
+}
+
+/// Where the kernel may hand out huge pages, those that the first allocations touch are three times as much.
+#[test]
+fn one_that_only_waits_takes_up_little() {
+    let lowport = Lowport::start(HEALTH);
+    let anonymous = process::status(lowport.pid(), "RssAnon").unwrap();
+    let kib: u64 = anonymous.trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 4096, "{kib} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
