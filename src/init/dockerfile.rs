@@ -3,7 +3,7 @@
 use super::compose::write;
 use super::package::Install;
 use super::site::{Port, TABLE};
-use super::template::{lines, quoted};
+use super::template::quoted;
 use super::{Made, Site, Written};
 use crate::config::{AccessLog, AppAddr, Mistake};
 
@@ -83,18 +83,26 @@ fn with_lowport(site: &Site) -> String {
 }
 
 fn common(site: &Site) -> Vec<(&'static str, String)> {
-    let install = match &site.package.install {
-        Install::Nothing => String::new(),
-        Install::Run { files, command } => lines([
-            format!("COPY {} ./", files.join(" ")),
-            format!("RUN {command}"),
-        ]),
+    let (dependencies, modules) = match &site.package.install {
+        Install::Nothing => (String::new(), String::new()),
+        Install::Run { files, command } => (
+            write(
+                include_str!("templates/Dockerfile-dependencies"),
+                &[
+                    ("files", files.join(" ")),
+                    ("command", (*command).to_owned()),
+                ],
+            ),
+            "COPY --from=dependencies --chown=root:root /home/node/app/node_modules ./node_modules"
+                .to_owned(),
+        ),
     };
     vec![
         ("name", site.name().to_owned()),
         ("source", source(site)),
         ("app_image", site.app_image()),
-        ("install", install),
+        ("dependencies", dependencies),
+        ("modules", modules),
     ]
 }
 

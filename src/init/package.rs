@@ -36,17 +36,17 @@ pub(super) enum Install {
 const LOCKS: [(&str, &str); 4] = [
     (
         "package-lock.json",
-        "npm ci --omit=dev && npm cache clean --force",
+        "npm ci --omit=dev --no-audit --no-fund",
     ),
     (
         "npm-shrinkwrap.json",
-        "npm ci --omit=dev && npm cache clean --force",
+        "npm ci --omit=dev --no-audit --no-fund",
     ),
     (
         "pnpm-lock.yaml",
-        "corepack enable && pnpm install --prod --frozen-lockfile",
+        "corepack pnpm install --prod --frozen-lockfile",
     ),
-    ("yarn.lock", "corepack enable && yarn install --immutable"),
+    ("yarn.lock", "corepack yarn install --immutable"),
 ];
 
 impl Package {
@@ -117,7 +117,7 @@ fn install(dir: &Path, json: Option<&Value>) -> Install {
     match some.is_some_and(|some| !some.is_empty()) {
         true => Install::Run {
             files: vec!["package.json"],
-            command: "npm install --omit=dev && npm cache clean --force",
+            command: "npm install --omit=dev --no-audit --no-fund",
         },
         false => Install::Nothing,
     }
