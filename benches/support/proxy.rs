@@ -1,5 +1,6 @@
 //! A proxy in a process of its own, for benches.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,11 @@ use super::site::{Site, write};
 pub(crate) const LOG: &str = "stderr";
 /// Where lowport's configuration is, in its folder.
 pub(crate) const CONFIG: &str = "lowport.toml";
+
+/// The lowport that is measured: the build's, or another one that `$LOWPORT` names.
+pub(crate) fn lowport() -> OsString {
+    std::env::var_os("LOWPORT").unwrap_or_else(|| env!("CARGO_BIN_EXE_lowport").into())
+}
 
 /// A proxy. Ended when dropped.
 pub(crate) struct Proxy {
@@ -23,7 +29,7 @@ impl Proxy {
     /// Runs lowport with this configuration, which stays at [`CONFIG`], and with these arguments.
     pub(crate) fn lowport(site: Site, config: &str, args: &[&str]) -> Self {
         write(site.path(), CONFIG, config);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lowport"));
+        let mut command = Command::new(lowport());
         command
             .args(["run", "-c"])
             .arg(site.path().join(CONFIG))

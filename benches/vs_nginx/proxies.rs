@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::processor::on_own_processor;
-use crate::proxy::Proxy;
+use crate::proxy::{self, Proxy};
 use crate::site::{Site, write};
 
 /// One of them.
@@ -37,9 +37,9 @@ impl Which {
     /// What it says of its version; `None` where it is not installed.
     pub(crate) fn version(self) -> Option<String> {
         let (binary, arg) = match self {
-            Self::Tuned | Self::Pasted => ("nginx", "-v"),
-            Self::Haproxy => ("haproxy", "-v"),
-            Self::Lowport => (env!("CARGO_BIN_EXE_lowport"), "--version"),
+            Self::Tuned | Self::Pasted => ("nginx".into(), "-v"),
+            Self::Haproxy => ("haproxy".into(), "-v"),
+            Self::Lowport => (proxy::lowport(), "--version"),
         };
         let said = Command::new(binary).arg(arg).output().ok()?;
         let said = [said.stdout, said.stderr].concat();
