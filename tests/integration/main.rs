@@ -16,6 +16,7 @@ mod guard;
 mod handshake;
 mod health;
 mod house;
+mod image;
 mod instance;
 mod kernels;
 mod ladder;

@@ -20,6 +20,7 @@ pub(crate) mod mode;
 pub(crate) mod node;
 pub(crate) mod over;
 pub(crate) mod peer;
+pub(crate) mod podman;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod recorder;
