@@ -8,6 +8,7 @@ mod dev;
 mod explain;
 mod owner;
 mod run;
+mod schema;
 mod table;
 
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ enum Command {
     Audit(audit::Args),
     /// The certificate authority of `dev`
     Cert(cert::Args),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
 }
 
 /// Which configuration a subcommand reads.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Cert(args) => cert::run(&args),
+        Command::Schema => schema::run(),
     };
     done.unwrap_or_else(|code| code)
 }
