@@ -4,8 +4,10 @@ mod audit;
 mod cert;
 mod check;
 mod command;
+mod completions;
 mod dev;
 mod explain;
+mod manpage;
 mod owner;
 mod run;
 mod schema;
@@ -54,6 +56,10 @@ enum Command {
     Cert(cert::Args),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Print what a shell completes lowport's arguments by
+    Completions(completions::Args),
+    /// Print the manual page lowport(1)
+    Manpage,
 }
 
 /// Which configuration a subcommand reads.
@@ -110,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Schema => schema::run(),
+        Command::Completions(args) => completions::run(&args),
+        Command::Manpage => manpage::run(),
     };
     done.unwrap_or_else(|code| code)
 }
