@@ -4,14 +4,17 @@ mod audit;
 mod cert;
 mod check;
 mod command;
+mod completions;
 mod dev;
 mod explain;
 mod health;
 mod init;
+mod manpage;
 mod owner;
 mod probe;
 mod reach;
 mod run;
+mod schema;
 mod table;
 
 use std::path::PathBuf;
@@ -59,6 +62,12 @@ enum Command {
     Init(init::Args),
     /// The certificate authority of `dev`
     Cert(cert::Args),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Print what a shell completes lowport's arguments by
+    Completions(completions::Args),
+    /// Print the manual page lowport(1)
+    Manpage,
 }
 
 /// Which configuration a subcommand reads.
@@ -116,6 +125,9 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Cert(args) => cert::run(&args),
+        Command::Schema => schema::run(),
+        Command::Completions(args) => completions::run(&args),
+        Command::Manpage => manpage::run(),
     };
     done.unwrap_or_else(|code| code)
 }

@@ -65,7 +65,10 @@ pub fn keep_only(kept: &[Capability]) -> io::Result<()> {
     } else {
         0
     };
-    set_capabilities(kept)?;
+    match kept {
+        0 => clear_capabilities()?,
+        kept => set_capabilities(kept)?,
+    }
     prctl::set_no_new_privs()?;
     prctl::set_dumpable(false)?;
     let left = held()?;
@@ -315,6 +318,32 @@ mod tests {
         });
         assert!(told.contains("there are 2 threads"), "{told}");
         assert!(told.contains("LD_PRELOAD"), "{told}");
+    }
+
+    #[test]
+    fn what_has_no_capabilities_can_be_forbidden_to_change_them() {
+        use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
+
+        let told = in_child(|| {
+            let me = match is_root() {
+                true => Identity::lookup("12345:54321").map_err(io::Error::other)?,
+                false => Identity::current(),
+            };
+            become_user(&me)?;
+            // As systemd's `SystemCallFilter=~@privileged` has it.
+            let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+            let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+            let rules = [(libc::SYS_capset, Vec::new())].into_iter().collect();
+            let filter = SeccompFilter::new(rules, SeccompAction::Allow, eperm, arch);
+            let filter = filter.and_then(seccompiler::BpfProgram::try_from);
+            let filter = filter.map_err(io::Error::other)?;
+            seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
+            assert!(capset(0).is_err(), "it can change them");
+            become_user(&me)?;
+            keep_only(&[])?;
+            Ok("less".to_owned())
+        });
+        assert_eq!(told, "less");
     }
 
     fn status() -> Vec<String> {

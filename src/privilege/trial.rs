@@ -35,7 +35,8 @@ pub struct Tried {
 /// How an attempt went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Refused: EPERM (by seccomp or for want of a capability) or EACCES (by Landlock or the file's mode)
+    /// Refused: EPERM (by seccomp or for want of a capability), EACCES (by Landlock or the file's mode), or EAFNOSUPPORT (by a
+    /// filter from outside, such as systemd's `RestrictAddressFamilies=`, or a kernel without such sockets)
     Denied(Errno),
     /// It ended the process (SIGSYS), as seccomp should
     Killed,
@@ -178,7 +179,7 @@ fn outcome(told: u8) -> Option<Outcome> {
         NO_NUMBER => Outcome::Unknown,
         NOT_TRIED => return None,
         number => match Errno::from_raw(number.into()) {
-            errno @ (Errno::EPERM | Errno::EACCES) => Outcome::Denied(errno),
+            errno @ (Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT) => Outcome::Denied(errno),
             errno => Outcome::LetThrough(errno),
         },
     })
@@ -441,7 +442,9 @@ mod tests {
         let refused = outcome(libc::ECONNREFUSED as u8);
         assert_eq!(refused, Outcome::LetThrough(Errno::ECONNREFUSED));
         assert!(!refused.is_denied() && !outcome(0).is_denied());
-        assert!(outcome(libc::EACCES as u8).is_denied());
+        for errno in [libc::EPERM, libc::EACCES, libc::EAFNOSUPPORT] {
+            assert!(outcome(errno as u8).is_denied());
+        }
         let no_number = number(Err(io::Error::other("a text")));
         assert_eq!(outcome(no_number), Outcome::Unknown);
     }

@@ -23,6 +23,7 @@ mod ladder;
 mod least;
 mod lifecycle;
 mod load;
+mod pack;
 mod privilege;
 mod proxies;
 mod refusals;
