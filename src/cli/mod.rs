@@ -58,7 +58,7 @@ enum Command {
     Health(health::Args),
     /// Tell where Node is root on this machine, or would be, and what to do about it
     Audit(audit::Args),
-    /// Write the files that put lowport before an app: an image, Compose, Swarm, Kubernetes, nftables
+    /// Write the files that put lowport before an app: an image, Compose, Swarm, Kubernetes, systemd, nftables
     Init(init::Args),
     /// The certificate authority of `dev`
     Cert(cert::Args),

@@ -11,6 +11,7 @@ mod nftables;
 mod package;
 mod site;
 mod swarm;
+mod systemd;
 mod template;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub enum Target {
     Swarm,
     /// Kubernetes: a native sidecar for an app on 127.0.0.1, else an edge
     Kubernetes,
+    /// systemd: units that bind the ports for lowport, or with `[app]` one that begins as root; and one for the app
+    Systemd,
     /// The redirect of low ports, for a machine without systemd and containers
     Nftables,
 }
@@ -68,6 +71,7 @@ impl Target {
             Self::Compose => compose::files(site),
             Self::Swarm => swarm::files(site),
             Self::Kubernetes => kubernetes::files(site),
+            Self::Systemd => systemd::files(site),
             Self::Nftables => nftables::files(site),
         };
         if let Some(text) = site.new_table(self) {

@@ -9,7 +9,14 @@ use crate::support::is_root;
 use crate::support::lowport::{BINARY, run};
 use crate::support::terminal::{CONFIG, USAGE, done, failed};
 
-const TARGETS: [&str; 5] = ["dockerfile", "compose", "swarm", "kubernetes", "nftables"];
+const TARGETS: [&str; 6] = [
+    "dockerfile",
+    "compose",
+    "swarm",
+    "kubernetes",
+    "systemd",
+    "nftables",
+];
 
 #[test]
 fn what_is_there_is_not_overwritten_and_then_nothing_is_written() {

@@ -8,6 +8,7 @@
 mod init;
 mod restricted;
 mod samples;
+mod systemd;
 mod valid;
 mod yaml;
 
