@@ -32,6 +32,8 @@ counts! {
     Accepted = "connections_accepted",
     /// Of those, ended: the rest are active
     Ended = "connections_ended",
+    /// Clients that were accepted by this worker and given to one that had less to do, which counts them
+    PassedOn = "connections_passed_on",
     /// Connections past `limits.connections_per_ip`
     RefusedConnection = "connections_refused",
     /// Connections from trusted proxies that did not begin with a PROXY header, or not in time

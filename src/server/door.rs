@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::admission::{Admission, Full, Permit, Share};
+use super::balance::{Balance, Passed};
 use super::clients::{Client, Clients};
 use super::conn::{self, Newcomer};
 use super::introduction;
@@ -113,12 +114,20 @@ fn gone(error: &io::Error) -> bool {
     )
 }
 
+/// Which of the workers this is, among all.
+#[derive(Debug, Clone)]
+pub(super) struct Turn {
+    pub(super) balance: Arc<Balance>,
+    pub(super) number: usize,
+}
+
 /// What a connection needs that comes in through one socket.
 #[derive(Debug)]
 pub(super) struct Door {
     worker: Rc<ctx::Worker>,
     clients: Rc<Clients>,
     admission: Arc<Admission>,
+    turn: Turn,
     /// Who is accepted and has no place yet
     waiting: RefCell<Option<(TcpStream, SocketAddr)>>,
     /// Clients that are being told that they have too many connections
@@ -131,12 +140,14 @@ impl Door {
         worker: &Rc<ctx::Worker>,
         clients: &Rc<Clients>,
         admission: &Arc<Admission>,
+        turn: Turn,
         tls: bool,
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
             clients: Rc::clone(clients),
             admission: Arc::clone(admission),
+            turn,
             waiting: RefCell::default(),
             turning_away: Rc::default(),
             tls,
@@ -204,8 +215,35 @@ impl Door {
     /// Whoever waits.
     fn let_in(self: &Rc<Self>) {
         let waiting = self.waiting.take();
-        if let Some((stream, peer)) = waiting {
+        if let Some((stream, peer)) = waiting
+            && let Some(stream) = self.pass_on(stream, peer)
+        {
             self.admit(stream, peer);
+        }
+    }
+
+    /// Gives a client to a worker that has much less to do, if there is one; else it is handed back.
+    fn pass_on(&self, stream: TcpStream, peer: SocketAddr) -> Option<TcpStream> {
+        let Turn { balance, number } = &self.turn;
+        let Some(better) = balance.better(*number) else {
+            return Some(stream);
+        };
+        // A socket that this runtime cannot let go of is of no use to anybody.
+        let socket = stream.into_std().ok()?;
+        let tls = self.tls;
+        match balance.pass(better, Passed { socket, peer, tls }) {
+            Ok(()) => {
+                self.worker.counters.add(Count::PassedOn);
+                None
+            }
+            Err(Passed { socket, .. }) => TcpStream::from_std(socket).ok(),
+        }
+    }
+
+    /// Lets in whom another worker has passed on.
+    pub(super) fn take(self: &Rc<Self>, passed: Passed) {
+        if let Ok(stream) = TcpStream::from_std(passed.socket) {
+            self.admit(stream, passed.peer);
         }
     }
 

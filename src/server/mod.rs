@@ -1,6 +1,7 @@
 //! Listeners, workers and client connections.
 
 mod admission;
+mod balance;
 mod clients;
 mod conn;
 mod door;

@@ -15,8 +15,9 @@ use tokio::time::sleep;
 use tracing::error;
 
 use super::admission::Admission;
+use super::balance::{Balance, Passed};
 use super::clients::Clients;
-use super::door::{Accepting, BATCH, Door};
+use super::door::{Accepting, BATCH, Door, Turn};
 use crate::bypass::Pipes;
 use crate::config::{Config, Memory};
 use crate::ctx::{self, Load};
@@ -50,6 +51,7 @@ pub struct Shared {
     pub log: LogSink,
     load: Arc<Load>,
     admission: Arc<Admission>,
+    balance: Arc<Balance>,
     pipes: Arc<Pipes>,
     footprint: Footprint,
 }
@@ -74,6 +76,7 @@ impl Shared {
                 workers,
                 listeners,
             )),
+            balance: Arc::new(Balance::new(workers)),
             pipes: Pipes::new(pipes as usize),
             footprint,
         }
@@ -138,7 +141,7 @@ pub fn start(number: usize, shared: Arc<Shared>, witness: Witness) -> io::Result
     let (commands, receiver) = mpsc::unbounded_channel();
     let runtime_error = io::Error::other;
     let (ready, started) = std::sync::mpsc::sync_channel(1);
-    let counters = Arc::new(Counters::default());
+    let (counters, passed) = shared.balance.worker(number);
     let counting = Arc::clone(&counters);
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -149,7 +152,12 @@ pub fn start(number: usize, shared: Arc<Shared>, witness: Witness) -> io::Result
             {
                 Ok(runtime) => {
                     let _ = ready.send(Ok(()));
-                    runtime.block_on(run(shared, receiver, counting, witness));
+                    let me = Me {
+                        number,
+                        passed,
+                        counters: counting,
+                    };
+                    runtime.block_on(run(shared, receiver, me, witness));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -164,22 +172,38 @@ pub fn start(number: usize, shared: Arc<Shared>, witness: Witness) -> io::Result
     })
 }
 
+/// What makes a worker this one.
+struct Me {
+    number: usize,
+    /// Clients that others have accepted for it
+    passed: mpsc::UnboundedReceiver<Passed>,
+    counters: Arc<Counters>,
+}
+
 async fn run(
     shared: Arc<Shared>,
     mut commands: mpsc::UnboundedReceiver<Command>,
-    counters: Arc<Counters>,
+    mut me: Me,
     witness: Witness,
 ) {
     let log = Rc::new(LogBuffer::new(shared.log.clone()));
     let worker = Rc::new(ctx::Worker::new(
         Arc::clone(&shared.live),
         Rc::clone(&log),
-        counters,
+        me.counters,
         Arc::clone(&shared.load),
         Arc::clone(&shared.pipes),
         witness,
     ));
     let clients = Rc::new(Clients::default());
+    let turn = Turn {
+        balance: Arc::clone(&shared.balance),
+        number: me.number,
+    };
+    let door = |tls| Door::new(&worker, &clients, &shared.admission, turn.clone(), tls);
+    // For those whom others have let in, whatever becomes of the listeners.
+    let desks = [false, true].map(|tls| Rc::new(door(tls)));
+    let take = |passed: Passed| desks[usize::from(passed.tls)].take(passed);
     let mut accepting: HashMap<SocketAddr, Accepting> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     let mut drained = tokio::time::interval(DRAIN_LOOK);
@@ -194,8 +218,7 @@ async fn run(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Listen { addr, tls, socket }) => {
-                    let door = Door::new(&worker, &clients, &shared.admission, tls);
-                    match Accepting::start(door, socket) {
+                    match Accepting::start(door(tls), socket) {
                         Ok(started) => drop(accepting.insert(addr, started)),
                         Err(error) => error!(%addr, %error, "cannot listen"),
                     }
@@ -203,11 +226,16 @@ async fn run(
                 Some(Command::Close(addr)) => drop(accepting.remove(&addr)),
                 Some(Command::Drain) => {
                     draining = true;
+                    me.passed.close();
                     accepting.clear();
+                    while let Ok(passed) = me.passed.try_recv() {
+                        take(passed);
+                    }
                     clients.drain();
                 }
                 None => break,
             },
+            Some(passed) = me.passed.recv(), if !draining => take(passed),
             _ = sweep.tick() => worker.pool.sweep(),
             () = shared.admission.asked() => make_room(&shared, &clients),
             _ = drained.tick(), if draining => {}

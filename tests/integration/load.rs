@@ -9,6 +9,7 @@
 //!
 //! What ran and what was measured is printed whether or not the test passes.
 
+mod balance;
 mod bodies;
 mod clients;
 mod idle;
