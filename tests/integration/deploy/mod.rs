@@ -97,16 +97,3 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         }
     }
 }
-
-/// A program of the tools that `.ci/run` installs beside what is built; or whatever is on the PATH.
-fn tool(name: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .with_file_name("deploy-tools")
-        .join("bin")
-        .join(name);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
-    std::iter::once(beside)
-        .chain(on_path)
-        .find(|file| file.is_file())
-}

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::{EDGE, Project, SIDECAR};
+use crate::support::{skipped, tool};
 use crate::support::terminal::{CONFIG, done, failed};
 
 #[test]
@@ -85,8 +86,8 @@ fn a_file_that_systemd_hides_is_refused() {
 
 /// What systemd itself says of them, where it is.
 fn verified(project: &Project, units: &[&str]) {
-    let Some(analyze) = super::tool("systemd-analyze") else {
-        return crate::support::skipped(
+    let Some(analyze) = tool("systemd-analyze") else {
+        return skipped(
             "what systemd says of units",
             "systemd-analyze is not installed",
         );

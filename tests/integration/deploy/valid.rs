@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::samples::deploy;
-use super::{EDGE, Project, SIDECAR, tool};
-use crate::support::skipped;
+use super::{EDGE, Project, SIDECAR};
+use crate::support::{skipped, tool};
 use crate::support::terminal::done;
 
 /// Runs a program that has to be there, or says loudly that it is not.

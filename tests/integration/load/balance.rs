@@ -25,7 +25,9 @@ fn ask(stream: &mut TcpStream) {
 /// Ticks of processor time that each worker has had.
 fn worked(lowport: &Lowport) -> Vec<u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", lowport.pid())).unwrap();
-    let stats = tasks.flatten().map(|task| fs::read_to_string(task.path().join("stat")).unwrap());
+    let stats = tasks
+        .flatten()
+        .map(|task| fs::read_to_string(task.path().join("stat")).unwrap());
     let of = |stat: String| {
         let (name, rest) = stat.split_once(") ").unwrap();
         let fields: Vec<&str> = rest.split(' ').collect();
@@ -40,7 +42,7 @@ fn the_workers_share_a_few_connections_that_stay() {
     let mut lowport = Lowport::with(&Setup {
         server: "redirect_to_https = false\nworkers = 2",
         rest: "[log]\naccess = \"off\"\n[[route]]\nrespond = \"\"\nstatus = 204\n",
-        args: &[],
+        args: &["-v"],
     });
     // Three times, so that chance alone will hardly have been even each time.
     for _ in 0..2 {
@@ -59,8 +61,14 @@ fn the_workers_share_a_few_connections_that_stay() {
         streams.iter_mut().for_each(ask);
     }
     let after = worked(&lowport);
-    let ticks: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
-    say(&format!("ticks of each worker for {STAY} connections: {ticks:?}"));
+    let ticks: Vec<u64> = after
+        .iter()
+        .zip(&before)
+        .map(|(after, before)| after - before)
+        .collect();
+    say(&format!(
+        "ticks of each worker for {STAY} connections: {ticks:?}"
+    ));
     let (least, most) = (ticks.iter().min().unwrap(), ticks.iter().max().unwrap());
     assert!(most - least <= most / 2 + 5, "{ticks:?}");
     drop(streams);

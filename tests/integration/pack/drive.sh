@@ -52,7 +52,8 @@ check_served() { # UNIT MODE
   logged "$1" "reload refused"
   expect "$1: an answer after a bad reload" "200 there" "$(get http://127.0.0.1/hi)"
   sed -i 's/^respnd/respond/' /etc/lowport/lowport.toml
-  expect "$1: it still runs" "$pid" "$(main "$1")"
+  sleep 3
+  expect "$1: it still runs" "$pid 0" "$(main "$1") $(systemctl show --value -p NRestarts "$1")"
   # Nothing that it would rather have was kept from it; but of whom PrivateUsers= makes nobody it cannot know who it is.
   complaints "$1" 'reload refused|is run by root|nobody knows who runs'
 }
@@ -68,7 +69,8 @@ stopped() { # UNIT
 
 ways=(lowport lowport-ambient lowport-root)
 for way in "${ways[@]}"; do
-  own "$way.service" "StandardOutput=append:/run/$way.service.log" "StandardError=append:/run/$way.service.log"
+  # A watchdog that would bite within the test.
+  own "$way.service" "WatchdogSec=2s" "StandardOutput=append:/run/$way.service.log" "StandardError=append:/run/$way.service.log"
 done
 
 echo "== installing"
@@ -194,12 +196,19 @@ else
   echo "*** NOT RUN: there is no node that everybody may run ***"
 fi
 
-echo "== purging"
+echo "== installing again, over one that runs"
 systemctl start lowport.socket
-expect "before it is purged" 200 "$(code http://127.0.0.1/)"
-rm /run/lowport.service.log
+expect "before" 200 "$(code http://127.0.0.1/)"
+pid=$(main lowport.service)
+dpkg -i /run/pack/lowport.deb
+expect "after" 200 "$(code http://127.0.0.1/)"
+if [ "$pid" = "$(main lowport.service)" ]; then wrong "the old one runs on"; fi
+grep -q 3001 /etc/lowport/lowport.toml || wrong "the configuration is not what it was"
+
+echo "== purging"
 systemctl stop app root-app
 dpkg -P lowport
+mv /run/lowport.service.log /run/pack/purged.log
 expect "what runs" "" "$(systemctl list-units --no-legend --plain 'lowport*')"
 if id lowport 2>/dev/null; then wrong "the user is there"; fi
 # What is on the layer above this machine's files. dpkg keeps books and logs; account files are there, and as they were.

@@ -1,5 +1,6 @@
 //! What goes beside the binary: the schema, completions, the manual, systemd's units, the Debian package.
 
+mod calls;
 mod debian;
 mod release;
 mod schema;

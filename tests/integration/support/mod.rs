@@ -112,6 +112,19 @@ pub(crate) fn port_after(text: &str, marker: &str) -> u16 {
     rest[..end].parse().expect("a port")
 }
 
+/// A program of the tools that `.ci/run` installs beside what is built; or whatever is on the PATH.
+pub(crate) fn tool(name: &str) -> Option<std::path::PathBuf> {
+    let beside = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .with_file_name("deploy-tools")
+        .join("bin")
+        .join(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
+    std::iter::once(beside)
+        .chain(on_path)
+        .find(|file| file.is_file())
+}
+
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
