@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::lowport::run;
 use crate::support::podman::{Container, LEAST, NETWORK, Podman, is_release};
 use crate::support::process::{self, status};
+use crate::support::terminal::{CONFIG, config, text};
 use crate::support::{say, skipped, until};
 
 /// Who lowport is in its image.
@@ -88,11 +89,18 @@ fn the_image_holds_a_binary_and_a_configuration_and_is_the_same_twice() {
     let Some(podman) = Podman::new(name) else {
         return;
     };
-    let digest = podman.lowport("lowport");
+    let (id, digest) = podman.lowport_with("buildah", "lowport");
     assert!(digest.starts_with("sha256:"), "{digest}");
-    // Nothing of the first one is used again.
-    podman.run(&["rmi", "--all", "--force"]);
-    assert_eq!(podman.lowport("lowport"), digest);
+    for builder in ["buildah", "podman"] {
+        // Nothing of the one before is used again.
+        podman.run(&["rmi", "--all", "--force"]);
+        let again = podman.lowport_with(builder, "lowport");
+        assert_eq!(again.0, id, "{builder}");
+        // What else a manifest says of a layer, such as whether it is compressed, is up to who makes it.
+        assert!(builder != "buildah" || again.1 == digest, "{}", again.1);
+        let images = podman.run(&["images", "--all", "--quiet"]);
+        assert_eq!(images.lines().count(), 1, "nothing is left on the way");
+    }
 
     let told = podman.run(&["image", "inspect", "lowport"]);
     let told: Value = serde_json::from_str(&told).expect("JSON");
@@ -101,7 +109,7 @@ fn the_image_holds_a_binary_and_a_configuration_and_is_the_same_twice() {
     assert_eq!(config["Entrypoint"], serde_json::json!(["/lowport"]));
     assert_eq!(config["Cmd"], serde_json::json!(["run"]));
     assert_eq!(
-        image["HealthCheck"]["Test"],
+        image["Healthcheck"]["Test"],
         serde_json::json!(["CMD", "/lowport", "health"])
     );
     assert_eq!(
@@ -109,7 +117,7 @@ fn the_image_holds_a_binary_and_a_configuration_and_is_the_same_twice() {
         env!("CARGO_PKG_VERSION")
     );
     let size = image["Size"].as_u64().expect("a number");
-    say(&format!("the image has {size} bytes, and is {digest}"));
+    say(&format!("the image has {size} bytes, and is {id}"));
     if is_release(&podman.binary) {
         assert!(size < 8_000_000, "{size}");
     } else {
@@ -136,6 +144,38 @@ fn the_image_holds_a_binary_and_a_configuration_and_is_the_same_twice() {
     let files = String::from_utf8(files).expect("UTF-8");
     let files: Vec<&str> = files.lines().filter(|name| !name.ends_with('/')).collect();
     assert_eq!(files, ["etc/lowport/lowport.toml", "lowport"]);
+}
+
+#[test]
+fn a_mount_replaces_the_configuration_and_https_upstreams_take_authorities() {
+    let name = "a_mount_replaces_the_configuration_and_https_upstreams_take_authorities";
+    let Some(podman) = Podman::new(name) else {
+        return;
+    };
+    podman.lowport("lowport");
+    let (_folder, file) = config("[[route]]\nto = \"https://example.com\"\n");
+    let file = format!("{file}:/etc/lowport/lowport.toml:ro");
+    let check = |mounts: &[&str]| {
+        let mut command = podman.command("podman");
+        command.args(["run", "--rm", "--cgroups=disabled"]);
+        command.args(LEAST).args(NETWORK).args(mounts);
+        let output = command.args(["lowport", "check"]).output();
+        output.expect("podman runs")
+    };
+    let output = check(&["--volume", &file]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(CONFIG), "{said}");
+    assert!(said.contains("has no certificate authorities"), "{said}");
+
+    let here = "/etc/ssl/certs/ca-certificates.crt";
+    if !std::path::Path::new(here).exists() {
+        return skipped(name, "this machine has no authorities to mount");
+    }
+    let here = format!("{here}:{here}:ro");
+    let output = check(&["--volume", &file, "--volume", &here]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(text(&output.stdout).contains("https://example.com"));
 }
 
 #[test]

@@ -147,8 +147,14 @@ impl Podman {
         done(self.command("podman").args(args))
     }
 
-    /// Builds the image of the binary the way that users do, and returns its digest.
-    pub(crate) fn lowport(&self, name: &str) -> String {
+    /// Builds the image of the binary the way that users do.
+    pub(crate) fn lowport(&self, name: &str) {
+        self.lowport_with("buildah", name);
+    }
+
+    /// As [`lowport`](Self::lowport), with this program. Returns the image's id, which is a digest of what is in it, and the
+    /// digest of its manifest.
+    pub(crate) fn lowport_with(&self, builder: &str, name: &str) -> (String, String) {
         let stripped = self.folder.path().join("lowport");
         if !stripped.exists() {
             copy_program(&self.binary, &stripped);
@@ -160,10 +166,11 @@ impl Podman {
             self.command(script.to_str().expect("UTF-8"))
                 .arg(name)
                 .env("BINARY", &stripped)
-                .env("BUILDER", "buildah")
+                .env("BUILDER", builder)
                 .env("SOURCE_DATE_EPOCH", EPOCH),
         );
-        self.run(&["image", "inspect", name, "--format", "{{.Digest}}"])
+        let told = |what| self.run(&["image", "inspect", name, "--format", what]);
+        (told("{{.Id}}"), told("{{.Digest}}"))
     }
 
     /// Builds the stand-in for Docker's image of Node, which cannot be had without a network: this machine's own Node and
