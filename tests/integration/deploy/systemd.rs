@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use super::{EDGE, Project, SIDECAR};
-use crate::support::{skipped, tool};
 use crate::support::terminal::{CONFIG, done, failed};
+use crate::support::{skipped, tool};
 
 #[test]
 fn units_bind_what_the_table_listens_on_and_wait_as_long_as_it_drains() {

@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use super::samples::deploy;
 use super::{EDGE, Project, SIDECAR};
-use crate::support::{skipped, tool};
 use crate::support::terminal::done;
+use crate::support::{skipped, tool};
 
 /// Runs a program that has to be there, or says loudly that it is not.
 fn ask(test: &str, program: &str, args: &[&str], folder: &Path) -> Option<Output> {
