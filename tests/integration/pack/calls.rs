@@ -1,6 +1,6 @@
 //! Whether the units in `deploy/systemd` let lowport make the system calls that it makes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -56,23 +56,28 @@ fn allowed(unit: &str) -> BTreeSet<String> {
     allowed
 }
 
-/// The calls in what strace wrote that were not refused. Those that are, lowport makes to see them refused.
+/// The calls in what strace wrote that were not refused. Those that are, or that end a process, lowport makes to see just that.
 fn made(trace: &str) -> BTreeSet<&str> {
     let mut calls = BTreeSet::new();
+    // By process: what ends it is told in its next line.
+    let mut last: BTreeMap<&str, &str> = BTreeMap::new();
     for line in trace.lines() {
-        let Some((_, call)) = line.split_once(' ') else {
+        let Some((process, call)) = line.split_once(' ') else {
             continue;
         };
         let call = call.trim_start();
+        if call.starts_with("+++ killed by SIGSYS") {
+            last.remove(process);
+        }
         let call = call.strip_prefix("<... ").unwrap_or(call);
-        let end =
-            call.find(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let end = call.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let name = &call[..end.unwrap_or(0)];
-        let refused = [" = -1 EPERM", " = -1 EACCES", " = ?", "<unfinished ...>"];
+        let refused = [" = -1 EPERM", " = -1 EACCES", "<unfinished ...>"];
         if !name.is_empty() && !refused.iter().any(|end| call.contains(end)) {
-            calls.insert(name);
+            calls.extend(last.insert(process, name));
         }
     }
+    calls.extend(last.into_values());
     calls
 }
 
