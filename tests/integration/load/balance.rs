@@ -17,24 +17,23 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// One request and its answer.
 fn ask(stream: &mut TcpStream) {
-    stream.write_all(REQUEST).unwrap();
+    stream.write_all(REQUEST).expect("sent");
     let head = raw::read_head(stream).expect("an answer");
     assert!(head.starts_with(b"HTTP/1.1 204 "), "{head:?}");
 }
 
 /// Ticks of processor time that each worker has had.
 fn worked(lowport: &Lowport) -> Vec<u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", lowport.pid())).unwrap();
-    let stats = tasks
-        .flatten()
-        .map(|task| fs::read_to_string(task.path().join("stat")).unwrap());
-    let of = |stat: String| {
-        let (name, rest) = stat.split_once(") ").unwrap();
+    let tasks = fs::read_dir(format!("/proc/{}/task", lowport.pid())).expect("it runs");
+    let of = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once(") ")?;
         let fields: Vec<&str> = rest.split(' ').collect();
-        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        // `utime` and `stime` of proc(5).
+        let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
         name.contains("(worker-").then_some(ticks)
     };
-    stats.filter_map(of).collect()
+    tasks.flatten().filter_map(of).collect()
 }
 
 #[test]
