@@ -32,7 +32,8 @@ fn group(name: &str) -> BTreeSet<String> {
 
 /// What the lines `SystemCallFilter=` of a unit allow, see systemd.exec(5).
 fn allowed(unit: &str) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(repository("deploy/systemd").join(unit)).unwrap();
+    let text = std::fs::read_to_string(repository("deploy/systemd").join(unit))
+        .expect("the unit is there");
     let mut allowed = group("@default");
     for line in text.lines() {
         let Some(list) = line.strip_prefix("SystemCallFilter=") else {
