@@ -11,8 +11,8 @@ use crate::console;
 use crate::privilege::{Mode, has_ipv6, remedy};
 
 /// Where plaintext is listened for without a configuration, and where this user may not.
-const PORT: u16 = 80;
-const OTHER: u16 = 8080;
+pub(super) const PORT: u16 = 80;
+pub(super) const OTHER: u16 = 8080;
 
 /// What the command line says of the app; `None` where it says nothing.
 ///

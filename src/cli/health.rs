@@ -56,9 +56,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, ExitCode> {
 /// Whether something answers well.
 fn of_url(url: &Uri, args: &Args) -> Result<ExitCode, ExitCode> {
     // Only whether lowport expects to be told whose the connection is: without a configuration it does not.
-    let server = match &args.config {
-        Some(path) => Some(Known::read(Some(path))?.config.server),
-        None => Known::found(None).ok().map(|known| known.config.server),
+    let server = match (&args.config, Known::found(args.config.as_deref())) {
+        (Some(_), Err(error)) => return Err(unread(error)),
+        (_, known) => known.ok().map(|known| known.config.server),
     };
     let tls = url.scheme_str() == Some("https");
     let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -91,45 +91,80 @@ fn of_url(url: &Uri, args: &Args) -> Result<ExitCode, ExitCode> {
 
 /// Whether lowport itself answers.
 fn of_lowport(args: &Args) -> Result<ExitCode, ExitCode> {
-    let Known { config, mistakes } = Known::read(args.config.as_deref())?;
+    let Known { config, mistakes } = match Known::found(args.config.as_deref()) {
+        Err(LoadError::NotFound(_)) => return of_command_line(args.timeout),
+        known => known.map_err(unread)?,
+    };
     // There is one, or it is a mistake that there is none.
     let (addr, tls) = asked(&config.server).ok_or_else(|| wrong(mistakes.as_ref()))?;
+    let introduces = |local| config.server.introduces(local);
+    if args.upstreams && mistakes.is_none() {
+        for upstream in &config.upstreams {
+            reach(upstream, args.timeout).map_err(unhealthy)?;
+        }
+    }
+    match (ask(addr, tls, introduces, args.timeout), &mistakes) {
+        (Ok(()), None) => healthy(addr, ""),
+        // It serves what it read before. Were it ended for that, it would not come back.
+        (Ok(()), Some(_)) => healthy(
+            addr,
+            ", but could not be started with the configuration as it is now: `lowport check` tells why",
+        ),
+        (Err(why), None) => Err(unhealthy(why)),
+        (Err(_), Some(_)) => Err(wrong(mistakes.as_ref())),
+    }
+}
+
+/// Whether a lowport answers that was started with a command and no configuration. Which of its two ports it could have, is
+/// not tried out: it may be about to take it.
+fn of_command_line(timeout: Duration) -> Result<ExitCode, ExitCode> {
+    let mut why = Vec::new();
+    for port in [command::PORT, command::OTHER] {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        match ask(addr, false, |_| false, timeout) {
+            Ok(()) => return healthy(addr, ""),
+            Err(error) => why.push(error),
+        }
+    }
+    let why = why.join("; ");
+    Err(unhealthy(format_args!("{why}; there is no configuration")))
+}
+
+/// Asks lowport itself, or says why it is not well.
+fn ask(
+    addr: SocketAddr,
+    tls: bool,
+    introduces: impl FnOnce(IpAddr) -> bool,
+    timeout: Duration,
+) -> Result<(), String> {
     let probe = Probe {
         target: Target::Addr(addr),
         tls,
-        introduces: |local| config.server.introduces(local),
+        introduces,
         method: Method::OPTIONS,
         path: "*",
         host: "localhost",
     };
-    let why = match probe.answer(args.timeout) {
-        Ok(answer) if !answer.status.is_server_error() => {
-            let note = match mistakes {
-                // It serves what it read before. Were it ended for that, it would not come back.
-                Some(_) => {
-                    ", but could not be started with the configuration as it is now: `lowport check` tells why"
-                }
-                None => "",
-            };
-            if args.upstreams {
-                for upstream in &config.upstreams {
-                    reach(upstream, args.timeout).map_err(unhealthy)?;
-                }
-            }
-            tell(format_args!("healthy: lowport answers on {addr}{note}\n"))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Ok(answer) => format!("{addr} {answer}"),
-        Err(why) => why,
-    };
-    match mistakes {
-        Some(_) => Err(wrong(mistakes.as_ref())),
-        None => Err(unhealthy(why)),
+    let answer = probe.answer(timeout)?;
+    match answer.status.is_server_error() {
+        true => Err(format!("{addr} {answer}")),
+        false => Ok(()),
     }
+}
+
+fn healthy(addr: SocketAddr, note: &str) -> Result<ExitCode, ExitCode> {
+    tell(format_args!("healthy: lowport answers on {addr}{note}\n"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn unhealthy(why: impl std::fmt::Display) -> ExitCode {
     failed(format_args!("unhealthy: {why}"))
+}
+
+/// Reports why there is no configuration.
+fn unread(error: LoadError) -> ExitCode {
+    console::err(error);
+    ExitCode::from(EXIT_CONFIG)
 }
 
 /// Reports what is wrong with a configuration.
@@ -163,23 +198,9 @@ struct Known {
 }
 
 impl Known {
-    /// Reads it, or says why not.
-    fn read(path: Option<&Path>) -> Result<Self, ExitCode> {
-        Self::found(path).map_err(|error| {
-            console::err(error);
-            ExitCode::from(EXIT_CONFIG)
-        })
-    }
-
-    /// As `run` finds it. Without one it is what `run` makes up for an app on the command line.
+    /// As `run` finds it.
     fn found(path: Option<&Path>) -> Result<Self, LoadError> {
-        let source = match config::load(path, None) {
-            Err(LoadError::NotFound(_)) if path.is_none() => {
-                Source::of_text("<command line>", command::without_a_file().0)
-            }
-            found => found?,
-        };
-        Ok(Self::of(&source))
+        Ok(Self::of(&config::load(path, None)?))
     }
 
     fn of(source: &Arc<Source>) -> Self {

@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::support::lowport::{Setup, run};
+use crate::support::lowport::{BINARY, Setup, run};
 use crate::support::raw::RawUpstream;
+use crate::support::room::{Dev, Room, Who, has_namespaces};
 use crate::support::terminal::{CONFIG, USAGE, config, done, failed, text};
-use crate::support::{Lowport, Node, port, raw, until};
+use crate::support::{Lowport, Node, port, raw, skipped, until};
 
 const RESPOND: &str = "[[route]]\nrespond = \"x\"\n";
 
@@ -226,6 +228,36 @@ fn a_wrong_configuration_is_78_unless_the_one_before_is_served() {
     // What only its `run` is told is not missed.
     let (_folder, file) = config(&format!("[server]\nhttp = \"127.0.0.1:{nobody}\"\n"));
     assert!(why(&health(Path::new(&file), &[])).contains("nobody listens"));
+}
+
+#[test]
+fn without_a_configuration_it_is_asked_where_run_would_listen() {
+    if !has_namespaces() {
+        let name = "without_a_configuration_it_is_asked_where_run_would_listen";
+        return skipped(name, "needs root and namespaces");
+    }
+    let app = "require('http').createServer((q, r) => r.end()).listen(process.env.PORT);";
+    for (first_port, addr) in [(80, "127.0.0.1:80"), (1024, "127.0.0.1:8080")] {
+        let mut room = Room::script(app);
+        room.first_port = first_port;
+        let mut command = room.command(Who::User, true, &["run", "--", "node", "server.js"]);
+        let lowport = Lowport::spawn(command.current_dir(&room.app));
+        lowport.wait_for(" ready ");
+        let dev = Dev { lowport, room };
+        let ask = || {
+            let mut command = Command::new(BINARY);
+            command.arg("health").current_dir(&dev.room.app).output()
+        };
+        let told = done(&dev.inside(ask).unwrap());
+        assert_eq!(told, format!("healthy: lowport answers on {addr}\n"));
+    }
+    let room = Room::script("");
+    let mut command = room.command(Who::User, true, &["health"]);
+    let told = why(&command.current_dir(&room.app).output().unwrap());
+    assert_eq!(
+        told,
+        "nobody listens on 127.0.0.1:80; nobody listens on 127.0.0.1:8080; there is no configuration"
+    );
 }
 
 #[test]

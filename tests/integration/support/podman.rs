@@ -173,6 +173,13 @@ impl Podman {
         (told("{{.Id}}"), told("{{.Digest}}"))
     }
 
+    /// How many bytes of the image travel: registries hold its layer compressed.
+    pub(crate) fn compressed(&self) -> usize {
+        let binary = self.folder.path().join("lowport");
+        let packed = Command::new("gzip").arg("-c").arg(binary).output();
+        packed.expect("gzip runs").stdout.len()
+    }
+
     /// Builds the stand-in for Docker's image of Node, which cannot be had without a network: this machine's own Node and
     /// npm, a shell, and the user `node`.
     pub(crate) fn node(&self) {
