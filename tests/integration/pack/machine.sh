@@ -18,7 +18,8 @@ trap 'find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true' EXIT
   echo "$BASHPID" >"$group/cgroup.procs"
   exec unshare --mount --pid --fork --kill-child --cgroup --uts --ipc --net --propagation private bash -euc '
     here=$1
-    layer=$(mktemp -d)
+    layer=$here/layer
+    mkdir -p "$layer"
     mount -t tmpfs -o mode=755 tmpfs "$layer"
     mkdir "$layer/upper" "$layer/work" "$layer/root"
     root=$layer/root
