@@ -38,7 +38,7 @@ const APP: &str = r#"
     server.listen(process.env.PORT, '127.0.0.1', () => console.log('listening'));"#;
 
 /// Half of what is uploaded.
-const HALF: [u8; 50_000] = [b'x'; 50_000];
+static HALF: [u8; 50_000] = [b'x'; 50_000];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
