@@ -65,17 +65,41 @@ fn compose_files_are_as_the_specification_has_them() {
     );
 }
 
+/// Docker's plugin, else the older program of that name, which Debian has: it knows all but the name of the project.
 #[test]
 fn docker_compose_reads_the_compose_files() {
     let test = "docker_compose_reads_the_compose_files";
-    let plugin = ask(test, "docker", &["compose", "version"], Path::new("/"));
-    let Some(plugin) = plugin else { return };
-    if !plugin.status.success() {
-        return skipped(test, "docker has no plugin `compose`");
-    }
-    for (folder, _project) in folders("compose", &["compose/sidecar"]) {
-        let output = ask(test, "docker", &["compose", "config", "--quiet"], &folder).unwrap();
+    let version = ["compose", "version"];
+    let plugin = tool("docker").is_some()
+        && ask(test, "docker", &version, Path::new("/")).is_some_and(|it| it.status.success());
+    let (program, args, nameless) = match plugin {
+        true => (
+            "docker",
+            &["compose", "--file", "read.yaml", "config"][..],
+            false,
+        ),
+        false => (
+            "docker-compose",
+            &["--file", "read.yaml", "config"][..],
+            true,
+        ),
+    };
+    for sample in ["compose/sidecar", "compose/edge"] {
+        let text = std::fs::read_to_string(deploy().join(sample).join("compose.yaml")).unwrap();
+        let named = |line: &&str| !(nameless && line.starts_with("name:"));
+        let text: Vec<&str> = text.lines().filter(named).collect();
+        // With the files that it names.
+        let project = Project::new(SIDECAR);
+        project.write("read.yaml", &text.join("\n"));
+        let Some(output) = ask(test, program, args, &project.path("")) else {
+            return;
+        };
         assert!(output.status.success(), "{}", told(&output));
+        let read = super::yaml::document(&String::from_utf8(output.stdout).unwrap());
+        let lowport = &read["services"]["lowport"];
+        assert_eq!(lowport["user"], "65532:65532", "{sample}");
+        assert_eq!(lowport["cap_drop"], serde_json::json!(["ALL"]), "{sample}");
+        assert_eq!(lowport["read_only"], serde_json::json!(true), "{sample}");
     }
 }
 
