@@ -1,7 +1,7 @@
 //! A route table as a deployment sees it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,13 +109,20 @@ impl Site {
         }
     }
 
-    /// A path for a file in the folder that is written to: relative to it for what is below the current folder.
+    /// A path for a file in the folder that is written to: relative to it, unless they have nothing but `/` in common.
     pub(super) fn path(&self, path: &Path) -> String {
-        let full = absolute(path);
-        match full.strip_prefix(absolute(&self.out)) {
-            Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
-            Ok(below) => format!("./{}", below.display()),
-            Err(_) => full.display().to_string(),
+        let (full, out) = (absolute(path), absolute(&self.out));
+        let common = full.components().zip(out.components());
+        let common = common.take_while(|(path, out)| path == out).count();
+        if common < 2 {
+            return full.display().to_string();
+        }
+        let up = out.components().skip(common).map(|_| Component::ParentDir);
+        let relative: PathBuf = up.chain(full.components().skip(common)).collect();
+        match relative {
+            path if path.as_os_str().is_empty() => ".".to_owned(),
+            path if path.starts_with("..") => path.display().to_string(),
+            path => format!("./{}", path.display()),
         }
     }
 
@@ -259,7 +266,7 @@ fn absolute(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {
-            std::path::Component::ParentDir => drop(out.pop()),
+            Component::ParentDir => drop(out.pop()),
             part => out.push(part),
         }
     }

@@ -293,4 +293,12 @@ fn the_table_decides_ports_names_times_and_where_files_are() {
     );
     assert_eq!(secrets[0]["target"], pem);
     assert_eq!(compose["configs"]["lowport"]["file"], "./conf/site.toml");
+    // As seen from the folder that is written to.
+    done(&project.init(&["compose", "-c", "conf/site.toml", "--out", "deploy/x"]));
+    let compose = super::yaml::document(&project.read("deploy/x/compose.yaml"));
+    assert_eq!(
+        compose["configs"]["lowport"]["file"],
+        "../../conf/site.toml"
+    );
+    assert_eq!(compose["services"]["app"]["build"], "../..");
 }
