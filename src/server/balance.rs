@@ -4,10 +4,13 @@
 //! them; of a few that live long, which is what a load balancer or an HTTP/2 client brings, all may be one worker's.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 
+use super::admission::Permit;
 use crate::observe::{Count, Counters};
 
 /// Connections that one worker may have more than another, at least. One is what cannot be helped.
@@ -27,13 +30,18 @@ pub(super) struct Balance {
 struct Desk {
     counters: Arc<Counters>,
     tray: UnboundedSender<Passed>,
+    /// Clients in the tray: one that takes its time over them is not to be given all others as well
+    waiting: AtomicU64,
     /// Until the worker starts
     taken: Mutex<Option<UnboundedReceiver<Passed>>>,
 }
 
-/// A client that another worker has accepted.
+/// A client that another worker has accepted, with the place that it has.
 #[derive(Debug)]
 pub(super) struct Passed {
+    pub(super) permit: Permit,
+    /// When it was accepted
+    pub(super) since: Instant,
     /// Non-blocking
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
@@ -49,6 +57,7 @@ impl Balance {
             Desk {
                 counters: Arc::default(),
                 tray,
+                waiting: AtomicU64::new(0),
                 taken: Mutex::new(Some(receiver)),
             }
         };
@@ -61,8 +70,7 @@ impl Balance {
     pub(super) fn worker(&self, number: usize) -> (Arc<Counters>, UnboundedReceiver<Passed>) {
         let desk = &self.desks[number];
         let mut taken = desk.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that nobody can pass anything to does for a second time.
-        let receiver = taken.take().unwrap_or_else(|| unbounded_channel().1);
+        let receiver = taken.take().expect("each worker is started once");
         (Arc::clone(&desk.counters), receiver)
     }
 
@@ -84,21 +92,34 @@ impl Balance {
     /// # Errors
     /// The client, where that worker takes nobody any more.
     pub(super) fn pass(&self, number: usize, client: Passed) -> Result<(), Passed> {
-        self.desks[number].tray.send(client).map_err(|back| back.0)
+        let desk = &self.desks[number];
+        // Before it is taken, which may be at once.
+        desk.waiting.fetch_add(1, Relaxed);
+        desk.tray.send(client).map_err(|back| {
+            desk.waiting.fetch_sub(1, Relaxed);
+            back.0
+        })
+    }
+
+    /// The worker with this number has taken one out of its tray.
+    pub(super) fn taken(&self, number: usize) {
+        self.desks[number].waiting.fetch_sub(1, Relaxed);
     }
 }
 
 impl Desk {
-    /// Connections that it has.
+    /// Connections that it has, and will have in a moment.
     fn clients(&self) -> u64 {
         // In this order: one that ends in between is not less than nobody.
         let ended = self.counters.get(Count::Ended);
-        self.counters.get(Count::Accepted).saturating_sub(ended)
+        let has = self.counters.get(Count::Accepted).saturating_sub(ended);
+        has + self.waiting.load(Relaxed)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::admission::Admission;
     use super::*;
 
     fn balance(clients: &[u64]) -> Balance {
@@ -137,19 +158,25 @@ mod tests {
         let balance = Balance::new(2);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = listener.local_addr().unwrap();
+        let admission = Arc::new(Admission::new(4096, 2, 1));
         let client = || Passed {
+            permit: Permit::take(&admission, peer.ip(), None).unwrap(),
+            since: Instant::now(),
             socket: TcpStream::connect(peer).unwrap(),
             peer,
             tls: false,
         };
         let (_, mut receiver) = balance.worker(1);
         assert!(balance.pass(1, client()).is_ok());
+        assert_eq!(balance.desks[1].clients(), 1, "it waits there");
         receiver.close();
         assert!(balance.pass(1, client()).is_err());
         assert!(
             receiver.try_recv().is_ok(),
             "what was passed before is there"
         );
+        balance.taken(1);
+        assert_eq!(balance.desks[1].clients(), 0);
         drop(receiver);
         assert!(balance.pass(1, client()).is_err());
     }

@@ -215,48 +215,71 @@ impl Door {
     /// Whoever waits.
     fn let_in(self: &Rc<Self>) {
         let waiting = self.waiting.take();
-        if let Some((stream, peer)) = waiting
-            && let Some(stream) = self.pass_on(stream, peer)
-        {
+        if let Some((stream, peer)) = waiting {
             self.admit(stream, peer);
         }
     }
 
-    /// Gives a client to a worker that has much less to do, if there is one; else it is handed back.
-    fn pass_on(&self, stream: TcpStream, peer: SocketAddr) -> Option<TcpStream> {
-        let Turn { balance, number } = &self.turn;
-        let Some(better) = balance.better(*number) else {
-            return Some(stream);
-        };
-        // A socket that this runtime cannot let go of is of no use to anybody.
-        let socket = stream.into_std().ok()?;
-        let tls = self.tls;
-        match balance.pass(better, Passed { socket, peer, tls }) {
-            Ok(()) => {
-                self.worker.counters.add(Count::PassedOn);
-                None
-            }
-            Err(Passed { socket, .. }) => TcpStream::from_std(socket).ok(),
-        }
-    }
-
-    /// Lets in whom another worker has passed on.
-    pub(super) fn take(self: &Rc<Self>, passed: Passed) {
-        if let Ok(stream) = TcpStream::from_std(passed.socket) {
-            self.admit(stream, passed.peer);
-        }
-    }
-
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Ok(local) = stream.local_addr() else {
+        let per_ip = per_ip(&self.worker.live.load().config, peer);
+        let since = Instant::now();
+        let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
+            if let Some(newcomer) = self.newcomer(stream, peer, since) {
+                self.turn_away(newcomer);
+            }
             return;
         };
-        let (introduced, per_ip) = {
-            let config = &self.worker.live.load().config;
-            let introduced = config.server.introduces(peer.ip());
-            (introduced, per_ip(config, peer))
+        let Turn { balance, number } = &self.turn;
+        match balance.better(*number) {
+            Some(better) => self.pass_on(better, stream, peer, permit),
+            None => self.serve(stream, peer, since, permit),
+        }
+    }
+
+    /// Gives a client to the worker that has much less to do. It has its place already, so that no limit is passed by those
+    /// who are on their way.
+    fn pass_on(
+        self: &Rc<Self>,
+        better: usize,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: Permit,
+    ) {
+        let since = Instant::now();
+        // A socket that this runtime cannot let go of is of no use to anybody.
+        let Ok(socket) = stream.into_std() else {
+            return;
         };
-        let newcomer = Newcomer {
+        let client = Passed {
+            permit,
+            since,
+            socket,
+            peer,
+            tls: self.tls,
+        };
+        match self.turn.balance.pass(better, client) {
+            Ok(()) => self.worker.counters.add(Count::PassedOn),
+            Err(back) => self.seat(back),
+        }
+    }
+
+    /// Serves whom another worker has passed on.
+    pub(super) fn take(self: &Rc<Self>, passed: Passed) {
+        self.turn.balance.taken(self.turn.number);
+        self.seat(passed);
+    }
+
+    fn seat(self: &Rc<Self>, passed: Passed) {
+        if let Ok(stream) = TcpStream::from_std(passed.socket) {
+            self.serve(stream, passed.peer, passed.since, passed.permit);
+        }
+    }
+
+    /// `None` where the client has gone already.
+    fn newcomer(&self, stream: TcpStream, peer: SocketAddr, since: Instant) -> Option<Newcomer> {
+        let local = stream.local_addr().ok()?;
+        let introduced = self.worker.live.load().config.server.introduces(peer.ip());
+        Some(Newcomer {
             stream,
             tls: self.tls,
             endpoints: Endpoints {
@@ -265,16 +288,19 @@ impl Door {
                 introduced,
                 unnamed: false,
             },
-            since: Instant::now(),
-        };
-        let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
-            return self.turn_away(newcomer);
+            since,
+        })
+    }
+
+    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, since: Instant, permit: Permit) {
+        let Some(newcomer) = self.newcomer(stream, peer, since) else {
+            return;
         };
         // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
         let _ = newcomer.stream.set_nodelay(true);
         self.worker.counters.add(Count::Accepted);
         let client = self.clients.add(&self.worker, permit);
-        if introduced {
+        if newcomer.endpoints.introduced {
             tokio::task::spawn_local(Rc::clone(self).introduce(client, newcomer));
         } else {
             tokio::task::spawn_local(conn::serve(Rc::clone(&self.worker), client, newcomer));
