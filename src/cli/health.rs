@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// Also whether each upstream has a peer that takes connections: whether this lowport is of any use by now
     #[arg(long, conflicts_with = "url")]
     upstreams: bool,
-    /// For how long to wait for an answer, in all: such as 500ms
+    /// For how long to wait for an answer, and for the upstreams: such as 500ms
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = config::time)]
     timeout: Duration,
 }
@@ -92,19 +92,24 @@ fn of_url(url: &Uri, args: &Args) -> Result<ExitCode, ExitCode> {
 /// Whether lowport itself answers.
 fn of_lowport(args: &Args) -> Result<ExitCode, ExitCode> {
     let Known { config, mistakes } = match Known::found(args.config.as_deref()) {
+        Err(LoadError::NotFound(_)) if args.upstreams => {
+            return Err(failed(
+                "--upstreams takes a configuration: without one it is not known where they are",
+            ));
+        }
         Err(LoadError::NotFound(_)) => return of_command_line(args.timeout),
         known => known.map_err(unread)?,
     };
     // There is one, or it is a mistake that there is none.
     let (addr, tls) = asked(&config.server).ok_or_else(|| wrong(mistakes.as_ref()))?;
     let introduces = |local| config.server.introduces(local);
-    if args.upstreams && mistakes.is_none() {
-        for upstream in &config.upstreams {
-            reach(upstream, args.timeout).map_err(unhealthy)?;
-        }
-    }
     match (ask(addr, tls, introduces, args.timeout), &mistakes) {
-        (Ok(()), None) => healthy(addr, ""),
+        (Ok(()), None) => {
+            if args.upstreams {
+                reach(&config.upstreams, args.timeout).map_err(unhealthy)?;
+            }
+            healthy(addr, "")
+        }
         // It serves what it read before. Were it ended for that, it would not come back.
         (Ok(()), Some(_)) => healthy(
             addr,

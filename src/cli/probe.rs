@@ -77,18 +77,8 @@ impl<F: FnOnce(IpAddr) -> bool> Probe<'_, F> {
     /// # Errors
     /// Why there is no answer, in words.
     pub(super) fn answer(self, timeout: Duration) -> Result<Answer, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("nothing can be asked: {error}"))?;
         let late = format!("no answer from {} within {timeout:?}", self.target);
-        let answer = runtime.block_on(async {
-            let asked = tokio::time::timeout(timeout, self.ask());
-            asked.await.unwrap_or(Err(late))
-        });
-        // A name that is still being looked up is not waited for.
-        runtime.shutdown_background();
-        answer
+        within(timeout, late, self.ask())
     }
 
     async fn ask(self) -> Result<Answer, String> {
@@ -127,10 +117,30 @@ impl<F: FnOnce(IpAddr) -> bool> Probe<'_, F> {
     }
 }
 
+/// What comes of `question` within `timeout`, else `late`.
+pub(super) fn within<T>(
+    timeout: Duration,
+    late: String,
+    question: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("nothing can be asked: {error}"))?;
+    let answer = runtime.block_on(async {
+        let asked = tokio::time::timeout(timeout, question);
+        asked.await.unwrap_or(Err(late))
+    });
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    answer
+}
+
 /// Who asks, as access logs have it.
 const AGENT: &str = concat!("lowport-health/", env!("CARGO_PKG_VERSION"));
 
-async fn connect(target: &Target) -> Result<TcpStream, String> {
+/// A connection; or in words why there is none.
+pub(super) async fn connect(target: &Target) -> Result<TcpStream, String> {
     let addrs: Vec<SocketAddr> = match target {
         Target::Addr(addr) => vec![*addr],
         Target::Name(name, port) => tokio::net::lookup_host((name.as_str(), *port))

@@ -11,7 +11,7 @@ use crate::config::{AccessLog, Mistake, PeerAddr};
 /// The number that lowport's image runs as.
 const LOWPORT: u32 = 65532;
 
-/// Reports what the table has and no container of lowport's image. `others` is what to do about an `[app]`.
+/// Reports what the table has and no container of lowport's image.
 pub(super) fn check(site: &Site) {
     if let Some(app) = &site.config.app {
         let mistake = Mistake::new(app.span.clone(), "lowport's image has no Node to start an app with")
@@ -21,16 +21,7 @@ pub(super) fn check(site: &Site) {
             );
         site.mistakes.push(mistake);
     }
-    if let AccessLog::File(path) = &site.config.log.access {
-        let message = format!(
-            "the access log {} cannot be written in a container, whose files are read-only",
-            path.display()
-        );
-        site.mistakes.push(
-            Mistake::new(None, message)
-                .help("access = \"stdout\" in [log], which the container's own log takes"),
-        );
-    }
+    log_is_written(site);
     for (listener, _) in site.config.listeners() {
         if listener.addr.ip().to_canonical().is_loopback() {
             site.mistakes.push(
@@ -57,6 +48,20 @@ pub(super) fn check(site: &Site) {
                     .help("as a sidecar lowport reaches the app's port on 127.0.0.1; `lowport init systemd` can do with sockets"),
             );
         }
+    }
+}
+
+/// Reports an access log that is a file.
+pub(super) fn log_is_written(site: &Site) {
+    if let AccessLog::File(path) = &site.config.log.access {
+        let message = format!(
+            "the access log {} cannot be written in a container, whose files are read-only",
+            path.display()
+        );
+        site.mistakes.push(
+            Mistake::new(None, message)
+                .help("access = \"stdout\" in [log], which the container's own log takes"),
+        );
     }
 }
 

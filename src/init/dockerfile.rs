@@ -1,11 +1,12 @@
 //! An image for the app, with or without lowport in it.
 
 use super::compose::write;
+use super::containers::log_is_written;
 use super::package::Install;
 use super::site::{Port, TABLE};
 use super::template::quoted;
 use super::{Made, Site, Written};
-use crate::config::{AccessLog, AppAddr, Mistake};
+use crate::config::{AppAddr, Mistake};
 
 pub(super) fn files(site: &Site) -> Made {
     let text = match site.config.app {
@@ -39,16 +40,7 @@ fn node_alone(site: &Site) -> String {
 }
 
 fn with_lowport(site: &Site) -> String {
-    if let AccessLog::File(path) = &site.config.log.access {
-        let message = format!(
-            "the access log {} cannot be written in a container, whose files are read-only",
-            path.display()
-        );
-        site.mistakes.push(
-            Mistake::new(None, message)
-                .help("access = \"stdout\" in [log], which the container's own log takes"),
-        );
-    }
+    log_is_written(site);
     if let Some(app) = &site.config.app
         && let AppAddr::Socket(path) = &app.listens
         && !path.starts_with("/tmp")

@@ -1,6 +1,5 @@
 //! A route table as a deployment sees it.
 
-use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,8 +153,8 @@ impl Site {
         let mut ports = Vec::new();
         for (addr, _) in self.peers() {
             let port = match addr {
-                PeerAddr::Ip(addr) if is_local(addr) => addr.port(),
-                PeerAddr::Name(name, port) if name == "localhost" => *port,
+                PeerAddr::Ip(ip) if is_local(addr) => ip.port(),
+                PeerAddr::Name(_, port) if is_local(addr) => *port,
                 _ => continue,
             };
             if !ports.contains(&port) {
@@ -170,7 +169,7 @@ impl Site {
         let mut peers = Vec::new();
         for (addr, _) in self.peers() {
             if let PeerAddr::Name(name, port) = addr
-                && name != "localhost"
+                && !is_local(addr)
                 && !peers.contains(&(name.clone(), *port))
             {
                 peers.push((name.clone(), *port));
@@ -254,10 +253,16 @@ impl Site {
     }
 }
 
-/// Loopback, or every address of this machine.
-fn is_local(addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    ip.is_loopback() || ip.is_unspecified()
+/// Whether a peer has a port of the machine, or network namespace, that lowport is in.
+pub(super) fn is_local(peer: &PeerAddr) -> bool {
+    match peer {
+        PeerAddr::Ip(addr) => {
+            let ip = addr.ip().to_canonical();
+            ip.is_loopback() || ip.is_unspecified()
+        }
+        PeerAddr::Name(name, _) => name == "localhost",
+        PeerAddr::Unix(_) => false,
+    }
 }
 
 /// Without `.` and `..`, by the words alone: the file need not be there.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::compose::{before, is_service, write};
 use super::containers::{check, given, named, published, readable, sysctls};
+use super::site::is_local;
 use super::template::{lines, quoted, section};
 use super::{Made, Site, Written};
-use crate::config::{Mistake, PeerAddr};
+use crate::config::Mistake;
 
 const FILE: &str = "stack.yaml";
 
@@ -57,17 +58,8 @@ pub(super) fn files(site: &Site) -> Made {
 
 /// Services share no network namespace.
 fn edge_only(site: &Site) {
-    for (addr, span) in site.peers() {
-        let local = match addr {
-            PeerAddr::Ip(addr) => {
-                let ip = addr.ip().to_canonical();
-                ip.is_loopback() || ip.is_unspecified()
-            }
-            PeerAddr::Name(name, _) => name == "localhost",
-            PeerAddr::Unix(_) => false,
-        };
-        if local {
-            site.mistakes.push(
+    for (_, span) in site.peers().filter(|(addr, _)| is_local(addr)) {
+        site.mistakes.push(
                 Mistake::new(span.clone(), "in a swarm the app is on another machine than lowport, or at least in another network namespace")
                     .label("nobody is there but lowport itself")
                     .help(format!(
@@ -75,7 +67,6 @@ fn edge_only(site: &Site) {
                         site.app_port()
                     )),
             );
-        }
     }
 }
 
