@@ -18,7 +18,7 @@ const WITH_APP: &str = include_str!("../../deploy/systemd/app.conf");
 /// What the units hide from lowport.
 const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 /// Seconds that a stop may take besides the drain.
-const MORE: u64 = 10;
+const MORE: u64 = 15;
 
 pub(super) fn files(site: &Site) -> Made {
     seen(site);
@@ -64,7 +64,7 @@ pub(super) fn files(site: &Site) -> Made {
     }
 }
 
-/// Reports files that the units hide, and a listener that is nobody's in particular.
+/// Reports files that the units hide.
 fn seen(site: &Site) {
     for mount in site.mounts() {
         let to = Path::new(&mount.to);
@@ -81,7 +81,7 @@ fn seen(site: &Site) {
 }
 
 fn service(site: &Site, unit: &str) -> String {
-    let stop = site.config.timeouts.drain.as_secs() + MORE + 5;
+    let stop = site.config.timeouts.drain.as_secs() + MORE;
     let text = swap(
         unit,
         "TimeoutStopSec=45s",
