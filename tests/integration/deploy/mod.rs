@@ -44,6 +44,7 @@ impl Project {
             "package.json",
             r#"{"name":"shop","version":"1.0.0","scripts":{"start":"node server.js"}}"#,
         );
+        project.write("package-lock.json", "{}");
         let certificates = project.path("certs");
         fs::create_dir(&certificates).unwrap();
         let (_, key) = certs::write(&certificates, "site", &["example.com"]);
@@ -82,7 +83,7 @@ impl Project {
     fn written(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         collect(self.0.path(), &mut files);
-        let own = ["package.json", "lowport.toml"].map(|name| self.path(name));
+        let own = ["package.json", "package-lock.json", "lowport.toml"].map(|name| self.path(name));
         files.retain(|file| !own.contains(file) && !file.starts_with(self.path("certs")));
         files.sort();
         files
