@@ -114,7 +114,8 @@ impl Drop for ClientBody {
 pub async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let parting = async {
         stream.shutdown().await?;
-        let (mut rest, mut buffer) = (MOST, [0; 4096]);
+        // Not in the future, which every connection has room for.
+        let (mut rest, mut buffer) = (MOST, vec![0; 4096]);
         while rest > 0 {
             match stream.read(&mut buffer).await? {
                 0 => break,

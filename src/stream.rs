@@ -41,6 +41,11 @@ nix::getsockopt_impl!(
 );
 
 impl Stream {
+    /// Whether what is read and written is not what is on the socket.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::TlsServer(_) | Self::TlsClient(_))
+    }
+
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),

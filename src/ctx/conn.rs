@@ -14,8 +14,8 @@ use crate::http::forwarded::Client;
 pub struct Endpoints {
     /// The client: the address that it came from, or that a trusted proxy told with the PROXY protocol
     pub peer: SocketAddr,
-    /// Our address
-    pub local: SocketAddr,
+    /// Our port
+    pub port: u16,
     /// Whether a trusted proxy has brought it, and told whose it is if it knows
     pub introduced: bool,
     /// Whether a proxy should have told who the client is and did not: then `peer` is the proxy, and what it forwards may
@@ -46,7 +46,7 @@ impl Conn {
     /// A connection between these.
     pub fn new(endpoints: Endpoints, tls: bool, h2: bool) -> Self {
         Self {
-            client: Client::new(endpoints.peer.ip(), tls, endpoints.local.port()),
+            client: Client::new(endpoints.peer.ip(), tls, endpoints.port),
             endpoints,
             tls,
             h2,
@@ -107,7 +107,7 @@ mod tests {
         ] {
             let endpoints = Endpoints {
                 peer: peer.parse().unwrap(),
-                local: "127.0.0.1:443".parse().unwrap(),
+                port: 443,
                 introduced: unnamed,
                 unnamed,
             };

@@ -19,6 +19,8 @@ pub struct Intake {
     undecided: AtomicU32,
     /// Whether bytes were passed on meanwhile, unseen
     beyond: AtomicBool,
+    /// Whether the client has said that the request is its last
+    last: AtomicBool,
     refusal: OnceLock<Refusal>,
     /// Who was told to wait after the refusal: the request whose body it breaks may begin only then
     waiting: Mutex<Option<Waker>>,
@@ -64,6 +66,16 @@ impl Intake {
     pub fn has_taken_all(&self) -> bool {
         let begun = self.begun();
         begun > 0 && begun == self.whole.load(Relaxed)
+    }
+
+    /// The client has said that the request which was last begun is its last.
+    pub fn is_last(&self) {
+        self.last.store(true, Relaxed);
+    }
+
+    /// Whether nothing more comes: what was to be the last request is here to its last byte, and nothing behind it.
+    pub fn has_heard_all(&self) -> bool {
+        self.last.load(Relaxed) && self.has_taken_all()
     }
 
     /// The request with this number asks for a WebSocket: what follows cannot be judged before it is answered.
@@ -123,6 +135,18 @@ mod tests {
         assert!(intake.has_taken_all());
         intake.see(2, false);
         assert!(!intake.has_taken_all(), "part of a third is there");
+    }
+
+    #[test]
+    fn all_is_heard_with_the_last_byte_of_the_last_request() {
+        let intake = Intake::default();
+        intake.see(1, true);
+        intake.begin();
+        assert!(!intake.has_heard_all(), "there may be more");
+        intake.is_last();
+        assert!(intake.has_heard_all());
+        intake.see(1, false);
+        assert!(!intake.has_heard_all(), "its body is on its way");
     }
 
     #[test]

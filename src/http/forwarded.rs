@@ -79,8 +79,11 @@ pub fn set(headers: &mut HeaderMap, client: &Client, host: Option<&HeaderValue>,
 fn drop_claims(headers: &mut HeaderMap) {
     // One look at the names; the list is only made where there is something to drop.
     let claims = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-forwarded-") || name.contains('_')
+        let bytes = name.as_str().as_bytes();
+        bytes.starts_with(b"x-forwarded-")
+            || *name == header::FORWARDED
+            || *name == PROXY
+            || bytes.contains(&b'_')
     };
     if headers.keys().any(claims) {
         let names: Vec<HeaderName> = headers
@@ -92,8 +95,6 @@ fn drop_claims(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    headers.remove(header::FORWARDED);
-    headers.remove(PROXY);
 }
 
 fn append_for(headers: &mut HeaderMap, client: &Client) {

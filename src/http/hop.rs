@@ -7,45 +7,104 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Takes off what is hop-by-hop by name and what `Connection` names.
+/// What a head says of the connection that it came over (RFC 9112 section 9.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Wish {
+    /// Whether the sender of a request of this version sends no other after it.
+    pub fn is_last(self, version: Version) -> bool {
+        self.close || version < Version::HTTP_11 && !self.keep_alive
+    }
+
+    fn note(&mut self, token: &[u8]) {
+        self.close |= token.eq_ignore_ascii_case(b"close");
+        self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+    }
+}
+
+/// Takes off what is hop-by-hop by name and what `Connection` names; returns what that field said of the connection itself.
 ///
 /// `TE: trailers` stays, since lowport passes trailers on. Framing is not stripped on `Connection`'s word: the body is
 /// framed anew by hyper, which needs `Content-Length` to keep its meaning. Call it before adding any field of our own, so
 /// that a client cannot have those stripped.
-pub fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        strip_named(headers);
+pub fn strip(headers: &mut HeaderMap) -> Wish {
+    // One look at the names costs less than one lookup, and most heads have few of these.
+    let mut found = Found::default();
+    for name in headers.keys() {
+        found.note(name);
     }
-    headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::UPGRADE);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    if headers.contains_key(header::TE) {
+    let wish = if found.connection {
+        strip_named(headers)
+    } else {
+        Wish::default()
+    };
+    if found.framing {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if found.upgrade {
+        headers.remove(header::UPGRADE);
+    }
+    if found.keep_alive {
+        headers.remove(KEEP_ALIVE);
+        headers.remove(PROXY_CONNECTION);
+    }
+    if found.te {
         let trailers = has_token(headers, &header::TE, "trailers");
         headers.remove(header::TE);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
+    wish
 }
 
-fn strip_named(headers: &mut HeaderMap) {
+/// Which of the hop-by-hop fields a head has.
+#[derive(Debug, Default)]
+struct Found {
+    connection: bool,
+    framing: bool,
+    upgrade: bool,
+    te: bool,
+    /// Or the one that proxies were once sent instead
+    keep_alive: bool,
+}
+
+impl Found {
+    fn note(&mut self, name: &HeaderName) {
+        match *name {
+            header::CONNECTION => self.connection = true,
+            header::TRANSFER_ENCODING => self.framing = true,
+            header::UPGRADE => self.upgrade = true,
+            header::TE => self.te = true,
+            _ => self.keep_alive |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION,
+        }
+    }
+}
+
+fn strip_named(headers: &mut HeaderMap) -> Wish {
+    let mut wish = Wish::default();
     let header::Entry::Occupied(entry) = headers.entry(header::CONNECTION) else {
-        return;
+        return wish;
     };
     let (_, values) = entry.remove_entry_mult();
     // The usual values name nothing but themselves; only others cost a list.
-    let named: Vec<HeaderName> = values
-        .flat_map(|value| {
-            let tokens = tokens(&value).filter_map(unusual);
-            tokens.collect::<Vec<_>>()
-        })
-        .collect();
+    let mut named = Vec::new();
+    for value in values {
+        for token in tokens(&value) {
+            wish.note(token);
+            named.extend(unusual(token));
+        }
+    }
     for name in named {
         if !KEPT.contains(&name) {
             headers.remove(name);
         }
     }
+    wish
 }
 
 const KEPT: [HeaderName; 4] = [
@@ -73,14 +132,18 @@ pub fn add_via(headers: &mut HeaderMap, version: Version) {
         Version::HTTP_2 => "2.0 lowport",
         _ => "1.1 lowport",
     };
-    let value = match joined(headers, &header::VIA) {
-        None => HeaderValue::from_static(ours),
-        Some(before) => HeaderValue::from_maybe_shared(Bytes::from(
-            [&before[..], b", ", ours.as_bytes()].concat(),
-        ))
-        .unwrap_or(HeaderValue::from_static(ours)),
-    };
-    headers.insert(header::VIA, value);
+    let value = HeaderValue::from_static(ours);
+    match headers.entry(header::VIA) {
+        header::Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        header::Entry::Occupied(_) => {
+            let before = joined(headers, &header::VIA).unwrap_or_default();
+            let all = [&before[..], b", ", ours.as_bytes()].concat();
+            let all = HeaderValue::from_maybe_shared(Bytes::from(all));
+            headers.insert(header::VIA, all.unwrap_or(value));
+        }
+    }
 }
 
 /// All values of a list's field as one.
@@ -126,11 +189,12 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 /// The `timeout` of a `Keep-Alive` field, in seconds: how long the peer keeps an idle connection.
 pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    value.split(',').find_map(|item| {
-        let (name, seconds) = item.trim().split_once('=')?;
-        if name.trim().eq_ignore_ascii_case("timeout") {
-            seconds.trim().parse().ok()
+    tokens(headers.get(KEEP_ALIVE)?).find_map(|item| {
+        let equals = item.iter().position(|byte| *byte == b'=')?;
+        let (name, seconds) = (&item[..equals], &item[equals + 1..]);
+        if name.trim_ascii_end().eq_ignore_ascii_case(b"timeout") {
+            let seconds = std::str::from_utf8(seconds.trim_ascii_start());
+            seconds.ok()?.parse().ok()
         } else {
             None
         }
@@ -194,6 +258,23 @@ mod tests {
         ]);
         strip(&mut headers);
         assert_eq!(headers, map(&[("content-length", "3"), ("host", "a")]));
+    }
+
+    #[test]
+    fn a_request_is_the_last_where_its_connection_ends() {
+        for (said, version, last) in [
+            (None, Version::HTTP_11, false),
+            (None, Version::HTTP_10, true),
+            (Some("keep-alive"), Version::HTTP_10, false),
+            (Some("keep-alive, x"), Version::HTTP_11, false),
+            (Some("x,Close"), Version::HTTP_11, true),
+            (Some("close, keep-alive"), Version::HTTP_10, true),
+        ] {
+            let mut headers = map(&[("x", "1")]);
+            headers.extend(said.map(|said| (header::CONNECTION, HeaderValue::from_static(said))));
+            let wish = strip(&mut headers);
+            assert_eq!(wish.is_last(version), last, "{said:?} {version:?}");
+        }
     }
 
     #[test]

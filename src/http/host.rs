@@ -74,20 +74,8 @@ fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
             None => return None,
         }
     } else {
-        let (name, port) = match raw.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (raw, None),
-        };
-        // Letters, digits, and what names in the wild have; no user information, no percent-encoding.
-        let valid = name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        // An empty label is no label; only a dot at the end stands for the root.
-        let empty = name.is_empty() || name.starts_with('.') || name.contains("..");
-        if empty || !valid {
-            return None;
-        }
-        (name, port)
+        let end = name_length(raw.as_bytes())?;
+        (&raw[..end], raw.get(end + 1..))
     };
     match port {
         None | Some("") => Some((name, None)),
@@ -96,6 +84,23 @@ fn split_port(raw: &str) -> Option<(&str, Option<u16>)> {
         }
         Some(_) => None,
     }
+}
+
+/// How long the name is that `raw` begins with: to the colon of a port, or to its end. `None` where it is no name.
+fn name_length(raw: &[u8]) -> Option<usize> {
+    // An empty label is no label; only a dot at the end stands for the root.
+    let mut label_begins = true;
+    for (at, byte) in raw.iter().enumerate() {
+        match byte {
+            b':' => return (at > 0).then_some(at),
+            b'.' if label_begins => return None,
+            b'.' => label_begins = true,
+            // Letters, digits, and what names in the wild have; no user information, no percent-encoding.
+            b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => label_begins = false,
+            _ => return None,
+        }
+    }
+    Some(raw.len())
 }
 
 #[cfg(test)]

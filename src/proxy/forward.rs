@@ -129,7 +129,9 @@ fn rewrite(
     upgrade: Option<Upgrade>,
 ) {
     let headers = &mut head.headers;
-    hop::strip(headers);
+    if hop::strip(headers).is_last(head.version) {
+        ctx.conn.intake.is_last();
+    }
     hop::add_via(headers, head.version);
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -246,22 +248,19 @@ impl Exchange<'_> {
             let lease = if tried < STALE_TRIES {
                 pool.lease(self.upstream, peer, limit).await
             } else {
-                pool.open(self.upstream, peer, limit).await
+                Box::pin(pool.open(self.upstream, peer, limit)).await
             };
             let mut lease = match lease {
                 Ok(lease) => lease,
                 Err(error) => return Err(Failed::Refused(error, Box::new(request))),
             };
-            let spare = if lease.reused() {
-                replay(&request)
-            } else {
-                None
-            };
+            let stale = lease.reused();
+            // What is sent over HTTP/1.1 comes back.
+            let spare = (stale && lease.is_h2() && may_go_again(&request)).then(|| copy(&request));
             address(&mut request, peer, lease.is_h2());
             let started = Instant::now();
-            let sent = self.send(&mut lease, request, ctx).await;
+            let sent = self.send(&mut lease, request, ctx, started).await;
             ctx.upstream_time = Some(started.elapsed());
-            let stale = lease.reused();
             match sent {
                 Ok(Ok(answer)) => {
                     // Whose answer is it? Nothing of it is passed on before that is known.
@@ -271,20 +270,18 @@ impl Exchange<'_> {
                     };
                 }
                 Err(error) => return Err(Failed::Lost(error)),
-                // Not a byte was written: nothing can happen twice.
-                Ok(Err(SendError {
-                    unsent: Some(unsent),
-                    ..
-                })) if stale => request = unsent,
+                // The peer closed an idle connection just as it was used. What it has not seen cannot happen twice, and
+                // what is idempotent may.
                 Ok(Err(SendError {
                     fault,
-                    unsent: None,
-                })) => match spare.filter(|_| fault == SendFault::Closed) {
-                    // The peer closed an idle connection just as it was used; what is idempotent may go again, once.
-                    Some(spare) if tried < STALE_TRIES => request = spare,
-                    _ => return Err(Failed::Lost(lost(fault, ctx))),
+                    request: back,
+                    seen,
+                })) => match back.or(spare).filter(|request| {
+                    stale && (!seen || fault == SendFault::Closed && may_go_again(request))
+                }) {
+                    Some(again) => request = again,
+                    None => return Err(Failed::Lost(lost(fault, ctx))),
                 },
-                Ok(Err(SendError { fault, .. })) => return Err(Failed::Lost(lost(fault, ctx))),
             }
         }
         Err(Failed::Lost(ProxyError::Reset))
@@ -297,9 +294,10 @@ impl Exchange<'_> {
         lease: &mut Lease,
         request: Request<RequestBody>,
         ctx: &RequestCtx,
+        started: Instant,
     ) -> Result<Result<Answer, SendError>, ProxyError> {
         let limit = self.route.timeouts.upstream_response;
-        let mut deadline = tokio::time::Instant::now() + limit;
+        let mut deadline = tokio::time::Instant::from_std(started) + limit;
         let expect = self
             .gate
             .as_ref()
@@ -345,16 +343,18 @@ enum Failed {
     Lost(ProxyError),
 }
 
-/// A copy to send again should a reused connection turn out to be closing: only of what is idempotent and has no body.
-fn replay(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let again = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
-    again.then(|| {
-        let mut copy = Request::new(RequestBody::Empty);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        copy
-    })
+/// Whether it may be sent again should a reused connection turn out to be closing: what is idempotent and has no body.
+fn may_go_again(request: &Request<RequestBody>) -> bool {
+    request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty)
+}
+
+/// Another one like this, which has no body.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 /// The target and host in the form that the connection's protocol has for them.

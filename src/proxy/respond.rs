@@ -50,22 +50,21 @@ impl Asks {
 }
 
 fn form(headers: &HeaderMap) -> Form {
-    let accepts = |kind: &str| {
-        headers.get_all(header::ACCEPT).iter().any(|value| {
-            value.to_str().is_ok_and(|value| {
-                value
-                    .split([',', ';'])
-                    .any(|item| item.trim().eq_ignore_ascii_case(kind))
-            })
-        })
-    };
-    if accepts("text/html") {
-        Form::Html
-    } else if accepts("application/json") || accepts("application/problem+json") {
-        Form::Json
-    } else {
-        Form::Text
+    let mut form = Form::Text;
+    for value in headers.get_all(header::ACCEPT) {
+        for item in value.as_bytes().split(|byte| b",;".contains(byte)) {
+            let item = item.trim_ascii();
+            if item.eq_ignore_ascii_case(b"text/html") {
+                return Form::Html;
+            }
+            if item.eq_ignore_ascii_case(b"application/json")
+                || item.eq_ignore_ascii_case(b"application/problem+json")
+            {
+                form = Form::Json;
+            }
+        }
     }
+    form
 }
 
 /// Whether a person waits for the answer.

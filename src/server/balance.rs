@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::door::Entrance;
 use crate::observe::{Count, Counters};
 
 /// Connections that one worker may have more than another, at least. One is what cannot be helped.
@@ -45,8 +46,7 @@ pub(super) struct Passed {
     /// Non-blocking
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
-    /// Whether TLS is spoken
-    pub(super) tls: bool,
+    pub(super) entrance: Entrance,
 }
 
 impl Balance {
@@ -164,7 +164,10 @@ mod tests {
             since: Instant::now(),
             socket: TcpStream::connect(peer).unwrap(),
             peer,
-            tls: false,
+            entrance: Entrance {
+                tls: false,
+                port: peer.port(),
+            },
         };
         let (_, mut receiver) = balance.worker(1);
         assert!(balance.pass(1, client()).is_ok());

@@ -118,7 +118,7 @@ async fn open(client: &Client, newcomer: Newcomer, snapshot: &Snapshot) -> Optio
 /// Whoever asks for http:// on a port of https:// is told so. No record of TLS begins with a letter.
 async fn refuse_plaintext(stream: &mut TcpStream) {
     // Closing with something unread would reset the connection, and the answer could be lost.
-    let _ = stream.read(&mut [0; 4096]).await;
+    let _ = stream.read(&mut vec![0; 4096]).await;
     let _ = stream.write_all(PLAINTEXT_ON_TLS).await;
     let _ = stream.shutdown().await;
 }

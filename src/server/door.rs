@@ -35,29 +35,56 @@ const TURNING_AWAY: usize = 32;
 pub(super) struct Accepting {
     listener: Rc<TcpListener>,
     door: Rc<Door>,
+    entrance: Entrance,
     task: AbortHandle,
 }
 
+/// Which of the listening sockets a client has come in through.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entrance {
+    /// Whether TLS is spoken there
+    pub(super) tls: bool,
+    /// The port
+    pub(super) port: u16,
+}
+
+impl Entrance {
+    /// How many are let in before those who are here get their turn: the runtime looks at sockets only when nothing
+    /// else is left to do, so that a crowd at the door would be served its first bytes, and its handshakes, before
+    /// anybody else's request.
+    fn most_in_a_row(self) -> usize {
+        if self.tls { 1 } else { 4 }
+    }
+}
+
 impl Accepting {
-    pub(super) fn start(door: Door, socket: std::net::TcpListener) -> io::Result<Self> {
-        let listener = Rc::new(TcpListener::from_std(socket)?);
-        let door = Rc::new(door);
-        let task =
-            tokio::task::spawn_local(accept(Rc::clone(&listener), Rc::clone(&door))).abort_handle();
+    pub(super) fn start(door: Door, socket: std::net::TcpListener, tls: bool) -> io::Result<Self> {
+        let port = socket.local_addr()?.port();
+        let entrance = Entrance { tls, port };
+        let (listener, door) = (Rc::new(listening(socket)?), Rc::new(door));
+        let accept = accept(Rc::clone(&listener), Rc::clone(&door), entrance);
         Ok(Self {
             listener,
             door,
-            task,
+            entrance,
+            task: tokio::task::spawn_local(accept).abort_handle(),
         })
     }
+}
+
+/// A socket that hands out connections as they are to be. What each inherits costs it no system call.
+fn listening(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
+    SockRef::from(&socket).set_tcp_nodelay(true)?;
+    TcpListener::from_std(socket)
 }
 
 impl Drop for Accepting {
     fn drop(&mut self) {
         self.task.abort();
-        self.door.let_in();
+        self.door.let_in(self.entrance);
         while let Ok((stream, peer)) = queued(&self.listener) {
-            self.door.admit(stream, peer);
+            self.door.admit(stream, peer, self.entrance);
         }
     }
 }
@@ -72,11 +99,11 @@ fn queued(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// Accepts until aborted. Where there is no place, the next one waits at the door, and all others in the kernel's queue.
-async fn accept(listener: Rc<TcpListener>, door: Rc<Door>) {
+async fn accept(listener: Rc<TcpListener>, door: Rc<Door>, entrance: Entrance) {
     let admission = &door.admission;
     let mut in_a_row = 0;
     loop {
-        if in_a_row == door.most_in_a_row() {
+        if in_a_row == entrance.most_in_a_row() {
             in_a_row = 0;
             tokio::task::yield_now().await;
         }
@@ -87,7 +114,7 @@ async fn accept(listener: Rc<TcpListener>, door: Rc<Door>) {
                 door.waiting.replace(Some((stream, peer)));
                 door.find_room().await;
                 door.slow_down().await;
-                door.let_in();
+                door.let_in(entrance);
                 if scarce {
                     door.tell(|| warn!("descriptors run out: accepting rests"));
                     while admission.stays_scarce(&*listener) {
@@ -132,7 +159,6 @@ pub(super) struct Door {
     waiting: RefCell<Option<(TcpStream, SocketAddr)>>,
     /// Clients that are being told that they have too many connections
     turning_away: Rc<Cell<usize>>,
-    tls: bool,
 }
 
 impl Door {
@@ -141,7 +167,6 @@ impl Door {
         clients: &Rc<Clients>,
         admission: &Arc<Admission>,
         turn: Turn,
-        tls: bool,
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
@@ -150,20 +175,12 @@ impl Door {
             turn,
             waiting: RefCell::default(),
             turning_away: Rc::default(),
-            tls,
         }
     }
 
     fn full(&self) -> Option<Full> {
         let limit = self.worker.live.load().config.limits.connections;
         self.admission.full(limit)
-    }
-
-    /// How many are let in before those who are here get their turn: the runtime looks at sockets only when nothing
-    /// else is left to do, so that a crowd at the door would be served its first bytes, and its handshakes, before
-    /// anybody else's request.
-    fn most_in_a_row(&self) -> usize {
-        if self.tls { 1 } else { 4 }
     }
 
     /// Returns when there is a place, which may be one that an idle connection gives up: of this worker if it has one, else
@@ -213,26 +230,23 @@ impl Door {
     }
 
     /// Whoever waits.
-    fn let_in(self: &Rc<Self>) {
+    fn let_in(self: &Rc<Self>, entrance: Entrance) {
         let waiting = self.waiting.take();
         if let Some((stream, peer)) = waiting {
-            self.admit(stream, peer);
+            self.admit(stream, peer, entrance);
         }
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {
         let per_ip = per_ip(&self.worker.live.load().config, peer);
         let since = Instant::now();
         let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
-            if let Some(newcomer) = self.newcomer(stream, peer, since) {
-                self.turn_away(newcomer);
-            }
-            return;
+            return self.turn_away(self.newcomer(stream, peer, since, entrance));
         };
         let Turn { balance, number } = &self.turn;
         match balance.better(*number) {
-            Some(better) => self.pass_on(better, stream, peer, permit),
-            None => self.serve(stream, peer, since, permit),
+            Some(better) => self.pass_on(better, stream, peer, entrance, permit),
+            None => self.serve(self.newcomer(stream, peer, since, entrance), permit),
         }
     }
 
@@ -243,6 +257,7 @@ impl Door {
         better: usize,
         stream: TcpStream,
         peer: SocketAddr,
+        entrance: Entrance,
         permit: Permit,
     ) {
         let since = Instant::now();
@@ -255,7 +270,7 @@ impl Door {
             since,
             socket,
             peer,
-            tls: self.tls,
+            entrance,
         };
         match self.turn.balance.pass(better, client) {
             Ok(()) => self.worker.counters.add(Count::PassedOn),
@@ -270,34 +285,40 @@ impl Door {
     }
 
     fn seat(self: &Rc<Self>, passed: Passed) {
-        if let Ok(stream) = TcpStream::from_std(passed.socket) {
-            self.serve(stream, passed.peer, passed.since, passed.permit);
+        let Passed {
+            permit,
+            since,
+            socket,
+            peer,
+            entrance,
+        } = passed;
+        if let Ok(stream) = TcpStream::from_std(socket) {
+            self.serve(self.newcomer(stream, peer, since, entrance), permit);
         }
     }
 
-    /// `None` where the client has gone already.
-    fn newcomer(&self, stream: TcpStream, peer: SocketAddr, since: Instant) -> Option<Newcomer> {
-        let local = stream.local_addr().ok()?;
+    fn newcomer(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        since: Instant,
+        entrance: Entrance,
+    ) -> Newcomer {
         let introduced = self.worker.live.load().config.server.introduces(peer.ip());
-        Some(Newcomer {
+        Newcomer {
             stream,
-            tls: self.tls,
+            tls: entrance.tls,
             endpoints: Endpoints {
                 peer,
-                local,
+                port: entrance.port,
                 introduced,
                 unnamed: false,
             },
             since,
-        })
+        }
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, since: Instant, permit: Permit) {
-        let Some(newcomer) = self.newcomer(stream, peer, since) else {
-            return;
-        };
-        // Without it a response that leaves in two writes waits for the client's delayed acknowledgement.
-        let _ = newcomer.stream.set_nodelay(true);
+    fn serve(self: &Rc<Self>, newcomer: Newcomer, permit: Permit) {
         self.worker.counters.add(Count::Accepted);
         let client = self.clients.add(&self.worker, permit);
         if newcomer.endpoints.introduced {
@@ -332,7 +353,7 @@ impl Door {
     fn turn_away(&self, newcomer: Newcomer) {
         let peer = newcomer.endpoints.peer;
         debug!(%peer, "connection refused: limits.connections_per_ip reached");
-        if self.tls || self.turning_away.get() >= TURNING_AWAY {
+        if newcomer.tls || self.turning_away.get() >= TURNING_AWAY {
             return self.worker.counters.add(Count::RefusedConnection);
         }
         let (worker, turning_away) = (Rc::clone(&self.worker), Rc::clone(&self.turning_away));
@@ -353,6 +374,17 @@ fn per_ip(config: &Config, peer: SocketAddr) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_client_is_sent_waits_for_nothing() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = listening(socket).unwrap();
+        let connect = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connect, listener.accept());
+        assert!(!client.unwrap().nodelay().unwrap());
+        assert!(accepted.unwrap().0.nodelay().unwrap());
+    }
 
     #[tokio::test]
     async fn all_of_the_kernels_queue_is_let_in() {

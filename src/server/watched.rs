@@ -115,6 +115,12 @@ impl Watched {
         self.stream.has_arrived()
     }
 
+    /// Whether closing loses nothing that the client may still say: it has said all, and the runtime knows of nothing that
+    /// came behind that. nginx, too, closes without another look then.
+    fn may_close(&self, cx: &mut Context<'_>) -> bool {
+        self.intake.has_heard_all() && self.stream.poll_read_ready(cx).is_pending()
+    }
+
     /// What arrived since `buf` had `before` bytes: whether hyper gets to see any of it.
     fn inspect(
         &mut self,
@@ -336,11 +342,19 @@ impl AsyncWrite for Watched {
         flushed
     }
 
-    /// hyper ends an HTTP/2 connection with its last word written, and whatever the client is still saying unread.
+    /// hyper ends an HTTP/1 connection with a response, and whoever waits for what the client may still say is who drops it.
+    /// One of HTTP/2 it ends with its last word written, and whatever the client is still saying unread.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let watched = self.get_mut();
         let Eye::Http2(gauge) = &watched.eye else {
             watched.parted = true;
+            if watched.may_close(cx) {
+                watched.ended = Some(Ended::Client);
+                if !watched.stream.is_tls() {
+                    // Closing the socket, which comes next, says it as well.
+                    return Poll::Ready(Ok(()));
+                }
+            }
             return Pin::new(&mut watched.stream).poll_shutdown(cx);
         };
         let farewell = watched.farewell.get_or_insert_with(|| {

@@ -200,10 +200,10 @@ async fn run(
         balance: Arc::clone(&shared.balance),
         number: me.number,
     };
-    let door = |tls| Door::new(&worker, &clients, &shared.admission, turn.clone(), tls);
+    let door = || Door::new(&worker, &clients, &shared.admission, turn.clone());
     // For those whom others have let in, whatever becomes of the listeners.
-    let desks = [false, true].map(|tls| Rc::new(door(tls)));
-    let take = |passed: Passed| desks[usize::from(passed.tls)].take(passed);
+    let desk = Rc::new(door());
+    let take = |passed: Passed| desk.take(passed);
     let mut accepting: HashMap<SocketAddr, Accepting> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     let mut drained = tokio::time::interval(DRAIN_LOOK);
@@ -218,7 +218,7 @@ async fn run(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Listen { addr, tls, socket }) => {
-                    match Accepting::start(door(tls), socket) {
+                    match Accepting::start(door(), socket, tls) {
                         Ok(started) => drop(accepting.insert(addr, started)),
                         Err(error) => error!(%addr, %error, "cannot listen"),
                     }

@@ -77,8 +77,10 @@ struct Idle {
 pub struct SendError {
     /// Why
     pub fault: SendFault,
-    /// The request itself, where not a byte of it was written
-    pub unsent: Option<Request<RequestBody>>,
+    /// The request itself, as it was, where none of it is lost
+    pub request: Option<Request<RequestBody>>,
+    /// Whether the peer may have seen some of it
+    pub seen: bool,
 }
 
 /// Why a request was not answered.
@@ -126,7 +128,8 @@ impl Pool {
         upstream.guard.remembers(peer)?;
         match self.take(peer) {
             Some(lease) => lease.known(&upstream.guard).map(|()| lease),
-            None => self.open(upstream, peer, limit).await,
+            // Boxed: what has a connection has no room to keep for making one.
+            None => Box::pin(self.open(upstream, peer, limit)).await,
         }
     }
 
@@ -316,7 +319,7 @@ impl Lease {
     /// Sends a request and waits for the head of its response. `interim` is told of responses before that.
     ///
     /// # Errors
-    /// With the request itself where not a byte of it was written.
+    /// With the request itself where none of it is lost: over HTTP/1.1 that is also one without a body.
     pub async fn send(
         &mut self,
         mut request: Request<RequestBody>,
@@ -334,14 +337,18 @@ impl Lease {
                     Ok(h1::Answer::Switched(response, stream, rest)) => {
                         Answer::Switched(response, stream, rest)
                     }
-                    Err((fault, unsent)) => {
-                        let fault = match fault {
+                    Err(unanswered) => {
+                        let fault = match unanswered.fault {
                             h1::Fault::Closed => SendFault::Closed,
                             h1::Fault::Cut => SendFault::Cut,
                             h1::Fault::Malformed(why) => SendFault::Malformed(why.to_owned()),
                             h1::Fault::Body => SendFault::Body,
                         };
-                        return Err(SendError { fault, unsent });
+                        return Err(SendError {
+                            fault,
+                            request: unanswered.request,
+                            seen: unanswered.seen,
+                        });
                     }
                 }
             }
@@ -352,9 +359,13 @@ impl Lease {
                 match sender.try_send_request(request).await {
                     Ok(response) => Answer::Response(response.map(|body| Body(Kind::H2(body)))),
                     Err(mut error) => {
-                        let unsent = error.take_message();
+                        let request = error.take_message();
                         let fault = fault(&error.into_error());
-                        return Err(SendError { fault, unsent });
+                        return Err(SendError {
+                            fault,
+                            seen: request.is_none(),
+                            request,
+                        });
                     }
                 }
             }

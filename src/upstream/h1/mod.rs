@@ -50,6 +50,16 @@ pub(super) enum Fault {
     Body,
 }
 
+/// A request without a response.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) fault: Fault,
+    /// As it was, where none of its body is lost
+    pub(super) request: Option<Request<RequestBody>>,
+    /// Whether the peer may have seen some of it
+    pub(super) seen: bool,
+}
+
 /// A final response.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -82,12 +92,12 @@ impl Connection {
     /// Sends a request and waits for the head of the final response. `interim` is told of those before it.
     ///
     /// # Errors
-    /// With the request where not a byte of it was written and its body was not touched.
+    /// See [`Unanswered`].
     pub(super) async fn send(
         mut self: Box<Self>,
         request: Request<RequestBody>,
         mut interim: impl FnMut(StatusCode),
-    ) -> Result<Answer, (Fault, Option<Request<RequestBody>>)> {
+    ) -> Result<Answer, Unanswered> {
         let (head, body) = request.into_parts();
         self.upload.begin(&head, body);
         let mut seen = 0;
@@ -124,8 +134,13 @@ impl Connection {
                 Ok(Answer::Response(found.response.map(|()| body)))
             }
             Err(fault) => {
-                let unsent = self.upload.take_untouched();
-                Err((fault, unsent.map(|body| Request::from_parts(head, body))))
+                let seen = self.upload.has_begun();
+                let body = self.upload.take_whole();
+                Err(Unanswered {
+                    fault,
+                    request: body.map(|body| Request::from_parts(head, body)),
+                    seen,
+                })
             }
         }
     }
@@ -138,7 +153,7 @@ impl Connection {
 
     /// Whether what comes over it can be moved without being read.
     fn can_pass_by(&self) -> bool {
-        matches!(self.stream, Stream::Tcp(_) | Stream::Unix(_))
+        !self.stream.is_tls()
     }
 
     fn poll_head(

@@ -79,9 +79,15 @@ impl Upload {
         self.broken || self.is_done()
     }
 
-    /// The body, if nothing has been written and nobody asked it for anything.
-    pub(super) fn take_untouched(&mut self) -> Option<RequestBody> {
-        self.body.take().filter(|_| !self.touched)
+    /// Whether the peer may have seen anything of it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.touched
+    }
+
+    /// The body, if it can be sent from its beginning: nobody asked it for anything, or there is nothing to ask for.
+    pub(super) fn take_whole(&mut self) -> Option<RequestBody> {
+        let whole = |body: &RequestBody| !self.touched || matches!(body, RequestBody::Empty);
+        self.body.take().filter(whole)
     }
 
     /// Writes on until everything is written or there is nothing to write yet.
@@ -117,7 +123,7 @@ impl Upload {
                 return Poll::Pending;
             }
             if self.rest == Rest::Nothing {
-                self.body = self.body.take().filter(|_| !self.touched);
+                self.body = self.take_whole();
                 return Poll::Ready(Ok(()));
             }
         }

@@ -1,12 +1,12 @@
 //! What an upstream may send, what becomes of what it may not, and that nothing of it reaches the wrong client.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::{Mutex, mpsc};
 
 use super::{BOTH, Wire, exchange, statuses};
 use crate::support::client::{curl, get, h2, text};
 use crate::support::lowport::Setup;
-use crate::support::raw::RawUpstream;
+use crate::support::raw::{self, RawUpstream};
 use crate::support::recorder::Recorder;
 use crate::support::{Lowport, PATIENCE, until};
 
@@ -241,6 +241,28 @@ fn http10_clients_get_what_they_understand() {
             .all(|request| request.head.contains(" HTTP/1.1\r\n")),
         "the upstream is spoken to in 1.1 all the same"
     );
+}
+
+#[test]
+fn a_client_that_says_that_it_is_done_is_not_waited_for() {
+    let recorder = Recorder::start();
+    let lowport = Lowport::start(&recorder.route());
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
+        "GET / HTTP/1.0\r\n\r\n",
+    ] {
+        let mut stream = raw::connect(lowport.http);
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(raw::read_all(&mut stream).contains(" 200 "), "{request}");
+        // Whoever still listened would read this; a socket that is closed resets the connection.
+        stream.write_all(b"x").unwrap();
+        until("a reset", || {
+            stream.read(&mut [0]).err().map(|error| {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{request}");
+            })
+        });
+    }
 }
 
 #[test]
