@@ -43,7 +43,7 @@ pub struct Keys {
     /// By name
     pub store: Arc<tls::Store>,
     /// `None` without a listener for TLS
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<tls::Terms>,
 }
 
 impl Keys {
@@ -144,8 +144,8 @@ impl Snapshot {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let tls = (!config.server.https.is_empty())
-            .then(|| tls::server_config(Arc::clone(&store), &lasting.ticketer));
+        let tls =
+            (!config.server.https.is_empty()).then(|| tls::Terms::new(&store, &lasting.ticketer));
         let https_port = config
             .server
             .https

@@ -67,6 +67,8 @@ pub fn set(headers: &mut HeaderMap, client: &Client, host: Option<&HeaderValue>,
         return;
     }
     drop_claims(headers);
+    // Once, where each might have the map grow again.
+    headers.reserve(5);
     headers.insert(X_FORWARDED_FOR, client.ip_value.clone());
     headers.insert(X_REAL_IP, client.ip_value.clone());
     headers.insert(X_FORWARDED_PROTO, client.proto.clone());

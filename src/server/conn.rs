@@ -12,10 +12,11 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tracing::debug;
 
 use super::clients::{Client, Told};
@@ -79,7 +80,7 @@ pub(super) async fn serve(worker: Rc<Worker>, client: Rc<Client>, newcomer: Newc
 /// The handshake, and whether it chose HTTP/2.
 async fn open(client: &Client, newcomer: Newcomer, snapshot: &Snapshot) -> Option<(Stream, bool)> {
     let mut stream = newcomer.stream;
-    let Some(config) = snapshot.keys.tls.clone() else {
+    let Some(terms) = &snapshot.keys.tls else {
         let _ = stream.shutdown().await;
         return None;
     };
@@ -93,7 +94,9 @@ async fn open(client: &Client, newcomer: Newcomer, snapshot: &Snapshot) -> Optio
             refuse_plaintext(&mut stream).await;
             return Ok(None);
         }
-        TlsAcceptor::from(config).accept(stream).await.map(Some)
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let terms = terms.for_client(&hello.client_hello());
+        hello.into_stream(terms).await.map(Some)
     };
     match timeout_at(newcomer.since + limit, handshake).await {
         Ok(Ok(Some(stream))) => {

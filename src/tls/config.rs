@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use super::pem::Pem;
 use super::store::Store;
@@ -16,7 +16,16 @@ use crate::config::{Files, Mistake, Mistakes, Span};
 /// The cryptography for everything, passed on by hand: no global default can change it.
 pub(super) fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider()))
+    PROVIDER.get_or_init(|| {
+        let mut provider = aws_lc_rs::default_provider();
+        // AES-256 comes first otherwise. What is equal stays in its order.
+        let rank = |suite: &SupportedCipherSuite| match suite.suite() {
+            suite if is_chacha(suite) => 2,
+            suite => u8::from(!format!("{suite:?}").contains("AES_128")),
+        };
+        provider.cipher_suites.sort_by_key(rank);
+        Arc::new(provider)
+    })
 }
 
 /// Makes and reads session tickets, so that a client that comes back needs no full handshake. All that is to be known is
@@ -42,11 +51,56 @@ impl Ticketer {
 /// 16 KiB take turns in so many larger blocks of the allocator's that none of those is in the processor's cache any more.
 const RECORD: usize = 8 * 1024 - 24;
 
-/// For clients: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, certificates out of `store`.
+/// How TLS is spoken with clients: versions 1.2 and 1.3, HTTP/2 before HTTP/1.1.
 ///
-/// The client's order of ciphers counts, as with nginx: a phone without AES in hardware rightly prefers ChaCha20. There is
-/// no early data (RFC 8446 section 8): it can be replayed.
-pub fn server_config(store: Arc<Store>, ticketer: &Ticketer) -> Arc<ServerConfig> {
+/// A client whose favourite is ChaCha20 gets that: it is most likely a phone without AES in hardware. All others get
+/// AES-128-GCM if they can, as from Go's and Google's servers, though OpenSSL and what is built on it prefer AES-256-GCM
+/// wherever both are there: no attack on either is known that makes a difference, and with AES-256 comes SHA-384, which
+/// takes a third of a handshake.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    ours: Arc<ServerConfig>,
+    theirs: Arc<ServerConfig>,
+}
+
+impl Terms {
+    /// With certificates out of `store`.
+    pub fn new(store: &Arc<Store>, ticketer: &Ticketer) -> Self {
+        let theirs = server_config(Arc::clone(store), ticketer);
+        let mut ours = (*theirs).clone();
+        ours.ignore_client_order = true;
+        Self {
+            ours: Arc::new(ours),
+            theirs,
+        }
+    }
+
+    /// Those for a client that begins like this.
+    pub fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let known = &provider().cipher_suites;
+        let mut offered = hello.cipher_suites().iter();
+        let favourite =
+            offered.find(|offered| known.iter().any(|suite| suite.suite() == **offered));
+        let terms = match favourite {
+            Some(favourite) if is_chacha(*favourite) => &self.theirs,
+            _ => &self.ours,
+        };
+        Arc::clone(terms)
+    }
+}
+
+fn is_chacha(suite: CipherSuite) -> bool {
+    use CipherSuite::*;
+    matches!(
+        suite,
+        TLS13_CHACHA20_POLY1305_SHA256
+            | TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+    )
+}
+
+/// There is no early data (RFC 8446 section 8): it can be replayed.
+pub(super) fn server_config(store: Arc<Store>, ticketer: &Ticketer) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("the provider has cipher suites for both versions")
@@ -178,6 +232,67 @@ mod tests {
         let client = browser(&[&made], &[&TLS13], &[b"http/1.1"]);
         let (client, _) = handshake(&server, &client, "a.test").unwrap();
         assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
+    }
+
+    /// The suite that a client with these ones, in this order, gets.
+    fn agreed(made: &Made, offers: &[CipherSuite]) -> CipherSuite {
+        let mistakes = testing::mistakes();
+        let store = Store::load(std::slice::from_ref(&made.files), &mistakes);
+        let terms = Terms::new(&Arc::new(store), &Ticketer::new());
+        let mut mine = (**provider()).clone();
+        let suites = offers.iter().map(|offer| {
+            let mut known = provider().cipher_suites.iter();
+            *known.find(|suite| suite.suite() == *offer).unwrap()
+        });
+        mine.cipher_suites = suites.collect();
+        let versions = ClientConfig::builder_with_provider(Arc::new(mine));
+        let versions = match offers[0].as_str().unwrap().starts_with("TLS13") {
+            true => versions.with_protocol_versions(&[&TLS13]),
+            false => versions.with_protocol_versions(&[&TLS12]),
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(made.der.clone()).unwrap();
+        let config = versions
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut hello = Vec::new();
+        let name = "a.test".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        client.write_tls(&mut hello).unwrap();
+        let mut acceptor = rustls::server::Acceptor::default();
+        acceptor.read_tls(&mut hello.as_slice()).unwrap();
+        let accepted = acceptor.accept().unwrap().unwrap();
+        let terms = terms.for_client(&accepted.client_hello());
+        let server = accepted.into_connection(terms).unwrap();
+        server.negotiated_cipher_suite().unwrap().suite()
+    }
+
+    #[test]
+    fn aes_128_is_preferred_to_aes_256_and_chacha_where_the_client_prefers_it() {
+        use CipherSuite::*;
+        let made = testing::made(Kind::Ecdsa, &["a.test"]);
+        let new = [
+            TLS13_AES_256_GCM_SHA384,
+            TLS13_CHACHA20_POLY1305_SHA256,
+            TLS13_AES_128_GCM_SHA256,
+        ];
+        let old = [
+            TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        ];
+        for [aes_256, chacha, aes_128] in [new, old] {
+            for (offers, expected) in [
+                (&[aes_256, chacha, aes_128][..], aes_128),
+                (&[aes_128, aes_256], aes_128),
+                (&[chacha, aes_256, aes_128], chacha),
+                (&[aes_256, chacha], aes_256),
+                (&[aes_256], aes_256),
+            ] {
+                assert_eq!(agreed(&made, offers), expected, "{offers:?}");
+            }
+        }
     }
 
     #[test]

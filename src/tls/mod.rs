@@ -13,7 +13,7 @@ mod trust;
 mod unverified;
 
 pub use certificate::Certificate;
-pub use config::{Ticketer, client_config, server_config};
+pub use config::{Terms, Ticketer, client_config};
 pub use dev_ca::{DevCa, DevCaError};
 pub use store::Store;
 pub use trust::trust_help;

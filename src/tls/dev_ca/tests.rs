@@ -4,8 +4,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use super::super::config::server_config;
 use super::super::testing::{self, handshake};
-use super::super::{Store, Ticketer, client_config, server_config};
+use super::super::{Store, Ticketer, client_config};
 use super::*;
 
 fn now() -> OffsetDateTime {
