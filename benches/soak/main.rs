@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     let site = Site::new();
     let text = configs[0](&site);
     let world = Arc::new(World {
-        lowport: Proxy::lowport(site, &text, &[]),
+        lowport: Proxy::lowport(&proxy::lowport(), site, &text, &[]),
         ledger: Ledger::default(),
         over: AtomicBool::new(false),
     });

@@ -9,6 +9,7 @@ pub(crate) mod proxy;
 pub(crate) mod site;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -152,6 +153,8 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 /// How a lowport is run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup<'a> {
+    /// What runs instead of lowport; `None` for that itself
+    pub(crate) program: Option<&'a Path>,
     /// Arguments
     pub(crate) args: &'a [&'a str],
     /// Where access records go
@@ -164,6 +167,7 @@ pub(crate) struct Setup<'a> {
 
 /// No log, and any upstream: here it may be root's.
 pub(crate) const SETUP: Setup<'static> = Setup {
+    program: None,
     args: &[],
     log: "off",
     guard: "expect_user = \"any\"",
@@ -174,6 +178,7 @@ pub(crate) const SETUP: Setup<'static> = Setup {
 pub(crate) fn lowport(upstream: u16, setup: Setup<'_>) -> Proxy {
     let site = Site::new();
     let Setup {
+        program,
         args,
         log,
         guard,
@@ -185,5 +190,6 @@ pub(crate) fn lowport(upstream: u16, setup: Setup<'_>) -> Proxy {
          {tables}[upstream.bench]\npeers = [\"127.0.0.1:{upstream}\"]\n{guard}\n[[route]]\nupstream = \"bench\"\n",
         site.http, site.https
     );
-    Proxy::lowport(site, &config, args)
+    let program = program.map_or_else(proxy::lowport, |program| program.as_os_str().to_owned());
+    Proxy::lowport(&program, site, &config, args)
 }

@@ -1,6 +1,6 @@
 //! A proxy in a process of its own, for benches.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,10 +26,10 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Runs lowport with this configuration, which stays at [`CONFIG`], and with these arguments.
-    pub(crate) fn lowport(site: Site, config: &str, args: &[&str]) -> Self {
+    /// Runs lowport, as `program`, with this configuration, which stays at [`CONFIG`], and with these arguments.
+    pub(crate) fn lowport(program: &OsStr, site: Site, config: &str, args: &[&str]) -> Self {
         write(site.path(), CONFIG, config);
-        let mut command = Command::new(lowport());
+        let mut command = Command::new(program);
         command
             .args(["run", "-c"])
             .arg(site.path().join(CONFIG))

@@ -72,7 +72,7 @@ pub(crate) fn launch(which: Which, upstream: u16, setup: Setup, site: Site) -> P
         Which::Haproxy => haproxy(upstream, site),
         Which::Lowport => {
             let config = lowport(upstream, setup, &site);
-            Proxy::lowport(site, &config, &[])
+            Proxy::lowport(&proxy::lowport(), site, &config, &[])
         }
     }
 }

@@ -38,7 +38,7 @@ mod walls;
 mod witness;
 
 pub use activation::{Adopted, InheritError, Inherited, inherited};
-pub use allocator::{Allocator, give_huge_pages_back, give_memory_back, has_small_pages};
+pub use allocator::{give_huge_pages_back, give_memory_back, has_small_pages};
 pub use bind::{Bound, Holder, bind, has_ipv6, holder};
 pub use broker::{Broker, Link, Loaded};
 pub use capability::Capability;
