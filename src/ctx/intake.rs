@@ -68,8 +68,8 @@ impl Intake {
         begun > 0 && begun == self.whole.load(Relaxed)
     }
 
-    /// The client has said that the request which was last begun is its last.
-    pub fn is_last(&self) {
+    /// The client has said that the request which was begun last is its last.
+    pub fn hears_the_last(&self) {
         self.last.store(true, Relaxed);
     }
 
@@ -143,7 +143,7 @@ mod tests {
         intake.see(1, true);
         intake.begin();
         assert!(!intake.has_heard_all(), "there may be more");
-        intake.is_last();
+        intake.hears_the_last();
         assert!(intake.has_heard_all());
         intake.see(1, false);
         assert!(!intake.has_heard_all(), "its body is on its way");

@@ -130,7 +130,7 @@ fn rewrite(
 ) {
     let headers = &mut head.headers;
     if hop::strip(headers).is_last(head.version) {
-        ctx.conn.intake.is_last();
+        ctx.conn.intake.hears_the_last();
     }
     hop::add_via(headers, head.version);
     if let Some(authority) = head.uri.authority()
