@@ -31,6 +31,9 @@ pub struct Activity {
     head_since: AtomicU64,
     /// Counts the turns that the connection's task has had
     turn: AtomicU32,
+    /// Whether small pieces are held back until the turn is over, and whether there are some
+    gathers: AtomicBool,
+    holds: AtomicBool,
     /// Counts what was read and written
     moved: AtomicU32,
     /// Requests that were reset, less those that were answered
@@ -75,6 +78,8 @@ impl Activity {
             since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             turn: AtomicU32::new(0),
+            gathers: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             moved: AtomicU32::new(0),
             resets: AtomicU32::new(0),
             forgiven: AtomicU64::new(0),
@@ -112,6 +117,29 @@ impl Activity {
     /// Changes with each turn.
     pub fn turn(&self) -> u32 {
         self.turn.load(Relaxed)
+    }
+
+    /// From here on, small pieces may be held back that are written over HTTP/2: where several requests are being answered,
+    /// others may follow at once. Whoever calls this has [`let_go`](Self::let_go) called, too.
+    pub fn gather(&self) {
+        let gathers = self.multiplexed && self.in_flight.load(Relaxed) > 1;
+        self.gathers.store(gathers, Relaxed);
+    }
+
+    /// Whether small pieces may be held back.
+    pub fn gathers(&self) -> bool {
+        self.gathers.load(Relaxed)
+    }
+
+    /// Something is held back that was to leave.
+    pub fn hold(&self) {
+        self.holds.store(true, Relaxed);
+    }
+
+    /// Nothing is held back any more. Whether something was, and is to leave now.
+    pub fn let_go(&self) -> bool {
+        self.gathers.store(false, Relaxed);
+        self.holds.swap(false, Relaxed)
     }
 
     /// Something was read or written.

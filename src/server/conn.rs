@@ -473,7 +473,13 @@ async fn drive(
     let mut sleep = pin!(tokio::time::sleep(head_limit.min(idle_limit).min(first)));
     poll_fn(|cx| {
         conn.activity.take_turn();
-        if let Poll::Ready(result) = poll(cx, Say::Nothing) {
+        conn.activity.gather();
+        let mut polled = poll(cx, Say::Nothing);
+        if conn.activity.let_go() && polled.is_pending() {
+            // What was held back leaves.
+            polled = poll(cx, Say::Nothing);
+        }
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(End::of(conn, result));
         }
         // What was asked before it is answered first, to the last byte.

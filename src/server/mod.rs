@@ -8,6 +8,7 @@ mod door;
 mod farewell;
 mod hibernation;
 mod introduction;
+mod outbox;
 mod streams;
 mod watched;
 mod worker;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clients::Seat;
 use super::farewell::Farewell;
+use super::outbox::Outbox;
 use crate::bypass::Bypass;
 use crate::ctx::{Activity, Intake};
 use crate::http1::{Bounds, Inspector, Refused};
@@ -41,6 +42,8 @@ pub(super) struct Watched {
     /// Where bytes come from that others stand for
     bypass: Option<Arc<Bypass>>,
     withheld: Vec<u8>,
+    /// Over HTTP/2 only
+    outbox: Outbox,
     /// The connection's turn in which no more is read
     paused: Option<u32>,
     /// Whether hyper was told that the client has ended, by whoever ended it
@@ -79,6 +82,7 @@ impl Watched {
             eye,
             bypass,
             withheld: Vec::new(),
+            outbox: Outbox::default(),
             paused: None,
             ended: None,
             turn: 0,
@@ -212,6 +216,40 @@ impl Watched {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
+    /// Writes these, or takes them in where others may follow.
+    fn poll_write_or_hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.may_write()?;
+        if matches!(self.eye, Eye::Http2(_)) {
+            if self.activity.gathers() && self.outbox.wants(bufs) {
+                let count = self.outbox.take(bufs);
+                if count > 0 {
+                    return Poll::Ready(Ok(count));
+                }
+            }
+            ready!(self.poll_send_held(cx))?;
+        }
+        let written = self.poll_write_some(cx, bufs);
+        self.note(&written);
+        self.earn(&written);
+        written
+    }
+
+    /// Writes what was taken in.
+    fn poll_send_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbox.is_empty() {
+            self.may_write()?;
+            let written = self.outbox.poll_send(cx, &mut self.stream);
+            self.note(&written);
+            self.earn(&written);
+            ready!(written)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Fails where the client has not read for too long.
     fn may_write(&self) -> io::Result<()> {
         if self.activity.has_given_up() {
@@ -309,14 +347,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.may_write()?;
-        let written = match &self.bypass {
-            Some(bypass) if Bypass::is_stand_in(buf) => bypass.drain(cx, &self.stream, buf),
-            _ => Pin::new(&mut self.stream).poll_write(cx, buf),
-        };
-        self.note(&written);
-        self.earn(&written);
-        written
+        self.poll_write_or_hold(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -324,11 +355,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.may_write()?;
-        let written = self.poll_write_some(cx, bufs);
-        self.note(&written);
-        self.earn(&written);
-        written
+        self.poll_write_or_hold(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -337,6 +364,15 @@ impl AsyncWrite for Watched {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.may_write()?;
+        if !self.outbox.is_empty() && self.activity.gathers() {
+            // Whoever has it gathered flushes again.
+            self.activity.hold();
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_send_held(cx))?;
+        if self.activity.is_between() {
+            self.outbox.shrink();
+        }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.note(&flushed);
         flushed
@@ -346,6 +382,8 @@ impl AsyncWrite for Watched {
     /// One of HTTP/2 it ends with its last word written, and whatever the client is still saying unread.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let watched = self.get_mut();
+        // That the client takes it is its own affair, as with the last word.
+        let _ = ready!(watched.poll_send_held(cx));
         let Eye::Http2(gauge) = &watched.eye else {
             watched.parted = true;
             if watched.may_close(cx) {
