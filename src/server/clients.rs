@@ -198,6 +198,19 @@ pub(super) struct Seat {
     counters: Arc<Counters>,
 }
 
+#[cfg(test)]
+impl Seat {
+    /// One for somebody on this machine.
+    pub(super) fn any() -> Arc<Self> {
+        let admission = Arc::new(super::admission::Admission::new(4096, 1, 1));
+        let permit = Permit::take(&admission, std::net::Ipv4Addr::LOCALHOST.into(), None);
+        Arc::new(Self {
+            permit: permit.expect("nobody else is there"),
+            counters: Arc::default(),
+        })
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.counters.add(Count::Ended);

@@ -403,3 +403,100 @@ impl AsyncWrite for Watched {
         farewell.poll(cx, &mut watched.stream, ended).map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::task::Waker;
+
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A connection of HTTP/2 on which so many requests are being answered, and its client.
+    fn multiplexed(requests: usize) -> (Watched, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let activity = Arc::new(Activity::new(true));
+        (0..requests).for_each(|_| activity.request_began());
+        let watched = Watched::new(
+            Stream::Unix(ours),
+            Bytes::new(),
+            activity,
+            Arc::default(),
+            Seat::any(),
+            Eye::Http2(Gauge::new()),
+            None,
+        );
+        (watched, theirs)
+    }
+
+    /// Writes these and flushes each, as the library does.
+    async fn write(watched: &mut Watched, pieces: &[&[u8]]) {
+        for mut rest in pieces.iter().copied() {
+            while !rest.is_empty() {
+                let count = poll_fn(|cx| Pin::new(&mut *watched).poll_write(cx, rest)).await;
+                rest = &rest[count.unwrap()..];
+            }
+            flush(watched).await;
+        }
+    }
+
+    async fn flush(watched: &mut Watched) {
+        let flushed = poll_fn(|cx| Pin::new(&mut *watched).poll_flush(cx)).await;
+        flushed.unwrap();
+    }
+
+    /// What has come, of not more than a kilobyte.
+    fn heard(client: &UnixStream) -> Vec<u8> {
+        let mut bytes = vec![0; 1024];
+        let count = (&*SockRef::from(client)).read(&mut bytes).unwrap_or(0);
+        bytes.truncate(count);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn small_pieces_of_several_answers_leave_together_when_the_turn_is_over() {
+        let (mut watched, client) = multiplexed(2);
+        watched.activity.gather();
+        write(&mut watched, &[b"one ", b"two"]).await;
+        assert!(heard(&client).is_empty());
+        assert!(watched.activity.let_go());
+        flush(&mut watched).await;
+        assert_eq!(heard(&client), b"one two");
+        assert!(!watched.activity.let_go(), "nothing is held back any more");
+    }
+
+    #[tokio::test]
+    async fn a_large_piece_leaves_with_all_that_goes_before_it() {
+        let (mut watched, mut client) = multiplexed(2);
+        watched.activity.gather();
+        let large = vec![b'x'; 100_000];
+        let all = [&b"before "[..], &large, b" after"].concat();
+        let (told, mut whole) = (watched.activity.clone(), vec![0; all.len()]);
+        let write = async {
+            write(&mut watched, &[b"before ", &large, b" after"]).await;
+            told.let_go();
+            flush(&mut watched).await;
+        };
+        let (_, read) = tokio::join!(write, client.read_exact(&mut whole));
+        read.unwrap();
+        assert!(whole == all);
+    }
+
+    #[tokio::test]
+    async fn the_only_answer_waits_for_no_other_and_the_last_word_for_none() {
+        let (mut watched, client) = multiplexed(1);
+        watched.activity.gather();
+        write(&mut watched, &[b"one"]).await;
+        assert_eq!(heard(&client), b"one");
+        watched.activity.request_began();
+        watched.activity.gather();
+        write(&mut watched, &[b"two"]).await;
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut watched).poll_shutdown(&mut cx);
+        assert_eq!(heard(&client), b"two");
+    }
+}
