@@ -113,7 +113,8 @@ fn kernel_threads(pid: u64) -> Vec<Value> {
         .filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok())
         .map(|text| of_kernel(&text))
         .collect();
-    threads.sort_by_key(|thread| thread["tid"].as_u64());
+    // The first one has the process's id. Later ones have lower ones where ids have begun anew meanwhile.
+    threads.sort_by_key(|thread| (thread["tid"] != pid, thread["tid"].as_u64()));
     threads
 }
 
