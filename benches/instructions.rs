@@ -1,5 +1,5 @@
 //! How many instructions a request takes lowport, as it comes and with each feature on or off: counted by valgrind, so that
-//! the figures are the same again on any machine and beside any load. The kernel's are not among them.
+//! the figures are the same again whatever else the machine does. The kernel's are not among them.
 //!
 //! ```sh
 //! cargo bench --bench instructions          # about three minutes

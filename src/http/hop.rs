@@ -7,20 +7,21 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// What a head says of the connection that it came over (RFC 9112 section 9.3).
+/// What a head says of whether the connection that it came over persists (RFC 9112 section 9.3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct Persistence {
     close: bool,
     keep_alive: bool,
 }
 
-impl Wish {
-    /// Whether the sender of a request of this version sends no other after it.
-    pub fn is_last(self, version: Version) -> bool {
+impl Persistence {
+    /// Whether the connection ends after this message, of this version: its sender sends no other.
+    pub fn ends(self, version: Version) -> bool {
         self.close || version < Version::HTTP_11 && !self.keep_alive
     }
 
-    fn note(&mut self, token: &[u8]) {
+    /// Takes note of a token of `Connection`.
+    pub fn note(&mut self, token: &[u8]) {
         self.close |= token.eq_ignore_ascii_case(b"close");
         self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
     }
@@ -31,16 +32,16 @@ impl Wish {
 /// `TE: trailers` stays, since lowport passes trailers on. Framing is not stripped on `Connection`'s word: the body is
 /// framed anew by hyper, which needs `Content-Length` to keep its meaning. Call it before adding any field of our own, so
 /// that a client cannot have those stripped.
-pub fn strip(headers: &mut HeaderMap) -> Wish {
+pub fn strip(headers: &mut HeaderMap) -> Persistence {
     // One look at the names costs less than one lookup, and most heads have few of these.
     let mut found = Found::default();
     for name in headers.keys() {
         found.note(name);
     }
-    let wish = if found.connection {
+    let persistence = if found.connection {
         strip_named(headers)
     } else {
-        Wish::default()
+        Persistence::default()
     };
     if found.framing {
         headers.remove(header::TRANSFER_ENCODING);
@@ -59,7 +60,7 @@ pub fn strip(headers: &mut HeaderMap) -> Wish {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
-    wish
+    persistence
 }
 
 /// Which of the hop-by-hop fields a head has.
@@ -85,17 +86,17 @@ impl Found {
     }
 }
 
-fn strip_named(headers: &mut HeaderMap) -> Wish {
-    let mut wish = Wish::default();
+fn strip_named(headers: &mut HeaderMap) -> Persistence {
+    let mut persistence = Persistence::default();
     let header::Entry::Occupied(entry) = headers.entry(header::CONNECTION) else {
-        return wish;
+        return persistence;
     };
     let (_, values) = entry.remove_entry_mult();
     // The usual values name nothing but themselves; only others cost a list.
     let mut named = Vec::new();
     for value in values {
         for token in tokens(&value) {
-            wish.note(token);
+            persistence.note(token);
             named.extend(unusual(token));
         }
     }
@@ -104,7 +105,7 @@ fn strip_named(headers: &mut HeaderMap) -> Wish {
             headers.remove(name);
         }
     }
-    wish
+    persistence
 }
 
 const KEPT: [HeaderName; 4] = [
@@ -176,7 +177,7 @@ pub fn may_forward(headers: &mut HeaderMap) -> bool {
 }
 
 /// The tokens of a comma-separated value. Bytes, since one that is no ASCII must not hide those beside it.
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     let items = value.as_bytes().split(|byte| *byte == b',');
     items.map(<[u8]>::trim_ascii)
 }
@@ -272,8 +273,8 @@ mod tests {
         ] {
             let mut headers = map(&[("x", "1")]);
             headers.extend(said.map(|said| (header::CONNECTION, HeaderValue::from_static(said))));
-            let wish = strip(&mut headers);
-            assert_eq!(wish.is_last(version), last, "{said:?} {version:?}");
+            let persistence = strip(&mut headers);
+            assert_eq!(persistence.ends(version), last, "{said:?} {version:?}");
         }
     }
 

@@ -3,7 +3,9 @@
 use std::mem::MaybeUninit;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+
+use crate::http::hop::{self, Persistence};
 
 /// Fields of a response at most.
 const FIELDS: usize = 128;
@@ -73,11 +75,12 @@ pub fn parse(buf: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malfor
         seen.note(&name, &value)?;
         headers.append(name, value);
     }
-    let keep_alive = if minor == 1 {
-        !seen.close
+    let version = if minor == 1 {
+        Version::HTTP_11
     } else {
-        seen.keep_alive && !seen.close
+        Version::HTTP_10
     };
+    let keep_alive = !seen.persistence.ends(version);
     let bodiless = *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -140,8 +143,7 @@ fn why(error: httparse::Error) -> Malformed {
 struct Seen {
     length: Option<u64>,
     chunked: bool,
-    close: bool,
-    keep_alive: bool,
+    persistence: Persistence,
 }
 
 impl Seen {
@@ -165,10 +167,8 @@ impl Seen {
                 self.chunked = true;
             }
             header::CONNECTION => {
-                for token in value.as_bytes().split(|byte| *byte == b',') {
-                    let token = token.trim_ascii();
-                    self.close |= token.eq_ignore_ascii_case(b"close");
-                    self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                for token in hop::tokens(value) {
+                    self.persistence.note(token);
                 }
             }
             _ => {}

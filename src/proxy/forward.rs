@@ -129,7 +129,7 @@ fn rewrite(
     upgrade: Option<Upgrade>,
 ) {
     let headers = &mut head.headers;
-    if hop::strip(headers).is_last(head.version) {
+    if hop::strip(headers).ends(head.version) {
         ctx.conn.intake.hears_the_last();
     }
     hop::add_via(headers, head.version);
@@ -248,7 +248,7 @@ impl Exchange<'_> {
             let lease = if tried < STALE_TRIES {
                 pool.lease(self.upstream, peer, limit).await
             } else {
-                Box::pin(pool.open(self.upstream, peer, limit)).await
+                pool.open(self.upstream, peer, limit).await
             };
             let mut lease = match lease {
                 Ok(lease) => lease,

@@ -3,7 +3,7 @@
 //! The kernel spreads connections over the workers' sockets by a hash of their addresses. That is even for thousands of
 //! them; of a few that live long, which is what a load balancer or an HTTP/2 client brings, all may be one worker's.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::admission::Permit;
-use super::door::Entrance;
+use crate::ctx::Endpoints;
 use crate::observe::{Count, Counters};
 
 /// Connections that one worker may have more than another, at least. One is what cannot be helped.
@@ -45,8 +45,9 @@ pub(super) struct Passed {
     pub(super) since: Instant,
     /// Non-blocking
     pub(super) socket: TcpStream,
-    pub(super) peer: SocketAddr,
-    pub(super) entrance: Entrance,
+    pub(super) endpoints: Endpoints,
+    /// Whether TLS is spoken
+    pub(super) tls: bool,
 }
 
 impl Balance {
@@ -163,11 +164,13 @@ mod tests {
             permit: Permit::take(&admission, peer.ip(), None).unwrap(),
             since: Instant::now(),
             socket: TcpStream::connect(peer).unwrap(),
-            peer,
-            entrance: Entrance {
-                tls: false,
+            endpoints: Endpoints {
+                peer,
                 port: peer.port(),
+                introduced: false,
+                unnamed: false,
             },
+            tls: false,
         };
         let (_, mut receiver) = balance.worker(1);
         assert!(balance.pass(1, client()).is_ok());

@@ -239,28 +239,26 @@ impl Door {
 
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {
         let per_ip = per_ip(&self.worker.live.load().config, peer);
-        let since = Instant::now();
+        let newcomer = self.newcomer(stream, peer, entrance);
         let Some(permit) = Permit::take(&self.admission, peer.ip(), per_ip) else {
-            return self.turn_away(self.newcomer(stream, peer, since, entrance));
+            return self.turn_away(newcomer);
         };
         let Turn { balance, number } = &self.turn;
         match balance.better(*number) {
-            Some(better) => self.pass_on(better, stream, peer, entrance, permit),
-            None => self.serve(self.newcomer(stream, peer, since, entrance), permit),
+            Some(better) => self.pass_on(better, newcomer, permit),
+            None => self.serve(newcomer, permit),
         }
     }
 
     /// Gives a client to the worker that has much less to do. It has its place already, so that no limit is passed by those
     /// who are on their way.
-    fn pass_on(
-        self: &Rc<Self>,
-        better: usize,
-        stream: TcpStream,
-        peer: SocketAddr,
-        entrance: Entrance,
-        permit: Permit,
-    ) {
-        let since = Instant::now();
+    fn pass_on(self: &Rc<Self>, better: usize, newcomer: Newcomer, permit: Permit) {
+        let Newcomer {
+            stream,
+            tls,
+            endpoints,
+            since,
+        } = newcomer;
         // A socket that this runtime cannot let go of is of no use to anybody.
         let Ok(socket) = stream.into_std() else {
             return;
@@ -269,8 +267,8 @@ impl Door {
             permit,
             since,
             socket,
-            peer,
-            entrance,
+            endpoints,
+            tls,
         };
         match self.turn.balance.pass(better, client) {
             Ok(()) => self.worker.counters.add(Count::PassedOn),
@@ -289,21 +287,21 @@ impl Door {
             permit,
             since,
             socket,
-            peer,
-            entrance,
+            endpoints,
+            tls,
         } = passed;
         if let Ok(stream) = TcpStream::from_std(socket) {
-            self.serve(self.newcomer(stream, peer, since, entrance), permit);
+            let newcomer = Newcomer {
+                stream,
+                tls,
+                endpoints,
+                since,
+            };
+            self.serve(newcomer, permit);
         }
     }
 
-    fn newcomer(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        since: Instant,
-        entrance: Entrance,
-    ) -> Newcomer {
+    fn newcomer(&self, stream: TcpStream, peer: SocketAddr, entrance: Entrance) -> Newcomer {
         let introduced = self.worker.live.load().config.server.introduces(peer.ip());
         Newcomer {
             stream,
@@ -314,7 +312,7 @@ impl Door {
                 introduced,
                 unnamed: false,
             },
-            since,
+            since: Instant::now(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
 /// Bytes that are held back at most: two records of TLS.
@@ -15,8 +16,7 @@ const LARGE: usize = 4 * 1024;
 /// TLS and a system call for every response.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    held: Vec<u8>,
-    sent: usize,
+    held: BytesMut,
 }
 
 impl Outbox {
@@ -48,22 +48,18 @@ impl Outbox {
         if self.held.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let count = ready!(Pin::new(stream).poll_write(cx, &self.held[self.sent..]))?;
+        let count = ready!(Pin::new(stream).poll_write(cx, &self.held))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.sent += count;
-        if self.sent == self.held.len() {
-            self.held.clear();
-            self.sent = 0;
-        }
+        self.held.advance(count);
         Poll::Ready(Ok(count))
     }
 
     /// Gives back the room, where there is nothing.
     pub(super) fn shrink(&mut self) {
         if self.held.is_empty() {
-            self.held = Vec::new();
+            self.held = BytesMut::new();
         }
     }
 }

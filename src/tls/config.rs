@@ -21,7 +21,7 @@ pub(super) fn provider() -> &'static Arc<CryptoProvider> {
         // AES-256 comes first otherwise. What is equal stays in its order.
         let rank = |suite: &SupportedCipherSuite| match suite.suite() {
             suite if is_chacha(suite) => 2,
-            suite => u8::from(!format!("{suite:?}").contains("AES_128")),
+            suite => u8::from(!suite.as_str().is_some_and(|name| name.contains("AES_128"))),
         };
         provider.cipher_suites.sort_by_key(rank);
         Arc::new(provider)

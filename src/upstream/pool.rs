@@ -128,8 +128,7 @@ impl Pool {
         upstream.guard.remembers(peer)?;
         match self.take(peer) {
             Some(lease) => lease.known(&upstream.guard).map(|()| lease),
-            // Boxed: what has a connection has no room to keep for making one.
-            None => Box::pin(self.open(upstream, peer, limit)).await,
+            None => self.open(upstream, peer, limit).await,
         }
     }
 
